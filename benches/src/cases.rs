@@ -1,0 +1,154 @@
+//! The inputs of the benchmarks: random, the same at every run, and without values that would slow a processor down.
+
+use query_adapter::image::{ImageSpec, Metadata, Similarity};
+use query_adapter::sample::Generator;
+use query_adapter::{
+    Batch, Error, Lanes, Level, Linear, Optimizer, Schedule, StepReport, Trainer, linear_len, normalize_rows,
+    scratch_len,
+};
+
+/// Dimensions of the square adapters that are measured: those of common embedding models.
+pub const DIMS: [usize; 2] = [384, 768];
+
+/// Rows of the batches that a training step is measured on.
+pub const STEP_ROWS: [usize; 2] = [10, 64];
+
+/// Rows of the batches that [`Linear::apply_batch`] is measured on.
+pub const BATCH_ROWS: usize = 64;
+
+/// `rows × dim` values in `[-1, 1)`, in steps of 2⁻²³: many exact zeros or subnormals are not among them.
+#[must_use]
+pub fn random_rows(seed: u64, rows: usize, dim: usize) -> Vec<f32> {
+    let mut generator = Generator::new(seed);
+    // 24 bits are exact in `f32`.
+    let uniform = |bits: u64| (bits >> 40) as f32 / 8_388_608.0 - 1.0;
+    (0..rows * dim).map(|_| uniform(generator.next_u64())).collect()
+}
+
+/// A square adapter of `dim × dim` random weights without bias.
+///
+/// # Errors
+/// Those of [`Linear::identity`].
+pub fn adapter(dim: usize, level: Level) -> Result<Linear<Vec<Lanes>>, Error> {
+    let storage = vec![Lanes::ZERO; linear_len(dim, dim, false)];
+    let mut adapter = Linear::identity(dim, dim, false, storage, level)?;
+    adapter.set_weight(&random_rows(1, dim, dim))?;
+    Ok(adapter)
+}
+
+/// A training step which can be repeated for ever: AdamW on one in-batch problem, query `i` belonging to document `i`.
+///
+/// The learning rate is zero, so that each repetition meets the same weights. A problem that is learnt while it is
+/// timed ends in gradients that are subnormal, which are slow on many processors and are not met in training.
+/// The kernel does the same operations for every learning rate.
+#[derive(Debug)]
+pub struct Step {
+    trainer: Trainer<Vec<Lanes>>,
+    queries: Vec<f32>,
+    documents: Vec<f32>,
+    targets: Vec<u32>,
+    weights: Vec<f32>,
+    scratch: Vec<Lanes>,
+}
+
+impl Step {
+    /// A step on `rows` queries and as many documents, of `dim` elements each.
+    ///
+    /// # Errors
+    /// Those of [`Trainer::new`].
+    pub fn new(dim: usize, rows: usize, level: Level) -> Result<Self, Error> {
+        let zeros = || vec![Lanes::ZERO; linear_len(dim, dim, false)];
+        let optimizer = Optimizer::adamw(0.0);
+        let trainer =
+            Trainer::new(adapter(dim, level)?, zeros(), zeros(), 20.0, optimizer, Schedule::CONSTANT)?;
+        let mut documents = random_rows(3, rows, dim);
+        normalize_rows(level, &mut documents, dim)?;
+        Ok(Self {
+            trainer,
+            queries: random_rows(2, rows, dim),
+            documents,
+            targets: (0..).take(rows).collect(),
+            weights: vec![1.0; rows],
+            scratch: vec![Lanes::ZERO; scratch_len(rows, rows, dim, dim)],
+        })
+    }
+
+    /// Takes the step once more.
+    ///
+    /// # Errors
+    /// Those of [`Trainer::step`].
+    pub fn run(&mut self) -> Result<StepReport, Error> {
+        let batch = Batch {
+            queries: &self.queries,
+            gradient_operand: None,
+            documents: &self.documents,
+            targets: &self.targets,
+            weights: &self.weights,
+            mask: &[],
+        };
+        self.trainer.step(&batch, &mut self.scratch)
+    }
+}
+
+/// The bytes of an adapter file, aligned as a memory map is. Cast them with [`bytemuck::cast_slice`].
+///
+/// # Errors
+/// Those of [`ImageSpec::encode`].
+pub fn image(dim: usize, level: Level) -> Result<Vec<Lanes>, Error> {
+    let adapter = adapter(dim, level)?;
+    let golden_query = random_rows(4, 1, dim);
+    let mut golden_output = vec![0.0; dim];
+    adapter.apply(&golden_query, &mut golden_output)?;
+    let spec = ImageSpec {
+        in_dim: dim,
+        out_dim: dim,
+        bias: false,
+        metadata: Metadata {
+            tool: "query-adapter-benches",
+            base_model: "",
+            query_prefix: "",
+            document_prefix: "",
+            similarity: Similarity::Cosine,
+            normalized: true,
+            training: None,
+        },
+        golden_query: &golden_query,
+        golden_output: &golden_output,
+    };
+    // An image is a whole number of `Lanes`.
+    let mut bytes = vec![Lanes::ZERO; spec.encoded_len()?.div_ceil(size_of::<Lanes>())];
+    spec.encode(adapter.weight().as_lanes(), bytemuck::cast_slice_mut(&mut bytes))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use query_adapter::image::Image;
+
+    use super::*;
+
+    #[test]
+    fn step_meets_the_same_problem_at_every_repetition() {
+        let mut step = Step::new(48, 10, Level::detect()).unwrap();
+        let first = step.run().unwrap();
+        assert!(first.loss > 0.0 && first.grad_norm > 0.0);
+        for _ in 0..100 {
+            assert_eq!(step.run().unwrap(), first);
+        }
+    }
+
+    #[test]
+    fn image_opens_where_it_lies_and_is_sound() {
+        let bytes = image(48, Level::detect()).unwrap();
+        let image = Image::view(bytemuck::cast_slice(&bytes)).unwrap();
+        image.verify().unwrap();
+        image.verify_golden(&image.linear(Level::SCALAR).unwrap(), &mut [0.0; 48]).unwrap();
+    }
+
+    #[test]
+    fn random_values_fill_their_range_on_both_sides() {
+        let values = random_rows(1, 10, 100);
+        assert!(values.iter().all(|x| (-1.0..1.0).contains(x) && !x.is_subnormal()));
+        assert!(values.iter().any(|x| *x < -0.9) && values.iter().any(|x| *x > 0.9));
+    }
+}

@@ -1,0 +1,161 @@
+//! Adapter files on disk: saved whole or not at all, opened with every check there is.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use query_adapter::image::{Image, ImageSpec, Metadata};
+use query_adapter::sample::Generator;
+use query_adapter::{Lanes, Level, Linear};
+
+use crate::failure::Failure;
+use crate::files::write_atomically;
+use crate::fit::Adapter;
+
+/// The bytes of an adapter file: a function of the adapter and its metadata alone.
+///
+/// # Errors
+///
+/// [`Failure::Usage`] when a text of the metadata is too long, [`Failure::Numerical`] when a weight is not finite.
+pub fn encode(adapter: &Adapter, metadata: Metadata<'_>) -> Result<Vec<u8>, Failure> {
+    let golden_query = golden_query(adapter.in_dim());
+    let mut golden_output = vec![0.0; adapter.out_dim()];
+    adapter.apply(&golden_query, &mut golden_output)?;
+    let spec = ImageSpec {
+        in_dim: adapter.in_dim(),
+        out_dim: adapter.out_dim(),
+        bias: adapter.has_bias(),
+        metadata,
+        golden_query: &golden_query,
+        golden_output: &golden_output,
+    };
+    let refused = |error: query_adapter::Error| match error {
+        query_adapter::Error::TextTooLong { .. } => Failure::Usage(format!("{error}; shorten it")),
+        _ => Failure::from(error),
+    };
+    let mut bytes = vec![0; spec.encoded_len().map_err(refused)?];
+    let length = spec.encode(adapter.weight().as_lanes(), &mut bytes).map_err(refused)?;
+    bytes.truncate(length);
+    Ok(bytes)
+}
+
+/// Writes an adapter file; see [`write_atomically`].
+///
+/// # Errors
+///
+/// As [`encode`], and [`Failure::Output`].
+pub fn save(path: &Path, force: bool, adapter: &Adapter, metadata: Metadata<'_>) -> Result<(), Failure> {
+    let bytes = encode(adapter, metadata)?;
+    write_atomically(path, force, |out| out.write_all(&bytes))
+}
+
+/// A query of the length that normalised vectors have, made of no user's data.
+fn golden_query(dim: usize) -> Vec<f32> {
+    let mut generator = Generator::new(0);
+    // 2⁻²⁴ × 24 bits: exact, from −½ to ½.
+    let mut component = || f32::from_bits(0x3f80_0000 | (generator.below(1 << 23))) - 1.5;
+    (0..dim).map(|_| component()).collect()
+}
+
+/// An opened adapter file.
+#[derive(Clone, Debug)]
+pub struct AdapterFile {
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl AdapterFile {
+    /// Reads an adapter file and checks its structure, checksums and golden pair.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Input`] when it cannot be read, is no adapter file, is damaged, or this machine does not reproduce
+    /// its golden output.
+    pub fn open(path: &Path, level: Level) -> Result<Self, Failure> {
+        let bytes = fs::read(path).map_err(|error| Failure::unreadable(path, &error))?;
+        let file = Self { path: path.to_owned(), bytes };
+        file.image()?.verify().map_err(|error| file.refused(error))?;
+        file.verify_golden(level)?;
+        Ok(file)
+    }
+
+    /// Checks that a SIMD level of this machine computes what the writer's machine computed, every bit of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Input`] naming the level when it does not.
+    pub fn verify_golden(&self, level: Level) -> Result<(), Failure> {
+        let adapter = self.adapter(level)?;
+        let mut query = vec![0.0; adapter.in_dim()];
+        self.image()?.verify_golden(&adapter, &mut query).map_err(|error| {
+            let problem = format!("at SIMD level {}: {error}; the file or this machine is faulty", level.name());
+            Failure::input(&self.path, problem)
+        })
+    }
+
+    /// The image in the file.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Input`] when header or metadata are damaged.
+    pub fn image(&self) -> Result<Image<'_>, Failure> {
+        Image::parse(&self.bytes).map_err(|error| self.refused(error))
+    }
+
+    /// The size of the file in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether the file is empty; an opened one never is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The adapter, its weights copied to where they are aligned.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Input`] when header or metadata are damaged.
+    pub fn adapter(&self, level: Level) -> Result<Adapter, Failure> {
+        let image = self.image()?;
+        let mut weights = vec![Lanes::ZERO; image.weights_len()];
+        image.copy_weights(&mut weights).map_err(|error| self.refused(error))?;
+        Linear::from_lanes(image.in_dim(), image.out_dim(), image.has_bias(), weights, level)
+            .map_err(|error| self.refused(error))
+    }
+
+    /// Refuses vectors of another dimension than the adapter takes.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Input`] naming both dimensions.
+    pub fn require_in_dim(&self, dim: usize, what: &str) -> Result<(), Failure> {
+        let expected = self.image()?.in_dim();
+        if expected == dim {
+            return Ok(());
+        }
+        let problem = format!(
+            "the adapter takes vectors of {expected} components, {what} have {dim}; use vectors of the model it was \
+             trained for"
+        );
+        Err(Failure::input(&self.path, problem))
+    }
+
+    fn refused(&self, error: query_adapter::Error) -> Failure {
+        Failure::input(&self.path, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_golden_query_is_spread_over_both_signs() {
+        let query = golden_query(1000);
+        assert!(query.iter().all(|x| (-0.5..0.5).contains(x)));
+        assert!(query.iter().filter(|x| **x < 0.0).count().abs_diff(500) < 60);
+    }
+}

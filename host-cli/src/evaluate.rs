@@ -1,0 +1,44 @@
+//! `host-cli evaluate`: the base, and an adapter if given, on a data set.
+
+use query_adapter::{Lanes, Level};
+use serde_json::json;
+
+use crate::adapter_file::AdapterFile;
+use crate::failure::Failure;
+use crate::options::EvaluateOptions;
+use crate::ranking::Index;
+use crate::report::{Comparison, SplitReport, json_object};
+use crate::retrieval_task::RetrievalTask;
+use crate::vectors::Embeddings;
+
+/// Runs the command; returns what to print on stdout.
+///
+/// # Errors
+///
+/// [`Failure::Input`] for data or an adapter that cannot be used.
+pub fn run(options: &EvaluateOptions, level: Level, note: &mut dyn FnMut(&str)) -> Result<String, Failure> {
+    let file = options.adapter.as_deref().map(|path| AdapterFile::open(path, level)).transpose()?;
+    let embeddings = options.common.embeddings.as_deref().map(Embeddings::load).transpose()?;
+    let task = RetrievalTask::load(&options.dataset, embeddings.as_ref())?;
+    for defect in task.defects().iter() {
+        note(&format!("{}: {defect}", options.dataset.display()));
+    }
+    let adapter = match &file {
+        Some(file) => {
+            file.require_in_dim(task.dim(), "the queries")?;
+            Some(file.adapter(level)?)
+        }
+        None => None,
+    };
+
+    let index = Index::new(task.corpus(), task.dim(), level)?;
+    let base = index.evaluate::<Vec<Lanes>>(&task, None)?;
+    let adapted = match &adapter {
+        Some(adapter) => Some(index.evaluate(&task, Some(adapter))?),
+        None => None,
+    };
+    let name =
+        options.dataset.file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let split = SplitReport { name, all: Comparison { base, adapted }, groups: Vec::new() };
+    Ok(if options.common.json { format!("{}\n", json_object(&[split], &json!({}))) } else { split.table() })
+}

@@ -1,0 +1,125 @@
+//! Why a command stopped: one line for a person, one exit code for a script.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a command stopped.
+///
+/// The message is one line that names the file and the place in it, what was found, what was expected and
+/// what to do. [`exit_code`](Self::exit_code) is stable, so scripts may rely on it.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// A setting that the argument parser lets through and that makes no sense all the same.
+    #[error("{0}")]
+    Usage(String),
+    /// Input data that cannot be read or is refused.
+    #[error("{}: {problem}", file.display())]
+    Input {
+        /// The file or folder.
+        file: PathBuf,
+        /// The place in it, what was found, what was expected, what to do.
+        problem: String,
+    },
+    /// An output that exists already or cannot be written. Nothing was written.
+    #[error("{}: {problem}", file.display())]
+    Output {
+        /// The file.
+        file: PathBuf,
+        /// What stands in the way and what to do.
+        problem: String,
+    },
+    /// The arithmetic refused to go on: a loss, gradient or result is not finite. Nothing was written.
+    #[error("{0}")]
+    Numerical(String),
+    /// Anything else.
+    #[error("{0:#}")]
+    Other(#[from] anyhow::Error),
+}
+
+impl Failure {
+    /// The process's exit code.
+    ///
+    /// | code | meaning |
+    /// |---|---|
+    /// | 0 | success |
+    /// | 1 | any other failure |
+    /// | 2 | usage: a flag or a setting is wrong (the argument parser's own code) |
+    /// | 3 | input data cannot be read or is refused |
+    /// | 4 | the output exists or cannot be written |
+    /// | 5 | numerical refusal |
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Other(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Input { .. } => 3,
+            Self::Output { .. } => 4,
+            Self::Numerical(_) => 5,
+        }
+    }
+
+    pub(crate) fn input(file: &Path, problem: impl Into<String>) -> Self {
+        Self::Input { file: file.to_owned(), problem: problem.into() }
+    }
+
+    pub(crate) fn output(file: &Path, problem: impl Into<String>) -> Self {
+        Self::Output { file: file.to_owned(), problem: problem.into() }
+    }
+
+    /// An output that takes no more bytes.
+    #[must_use]
+    pub fn unwritable(file: &Path, error: &io::Error) -> Self {
+        Self::output(file, format!("cannot be written: {error}"))
+    }
+
+    /// An input file that cannot be opened or read.
+    pub(crate) fn unreadable(file: &Path, error: &io::Error) -> Self {
+        let problem = match error.kind() {
+            io::ErrorKind::NotFound => "there is no such file; check the path".to_owned(),
+            io::ErrorKind::PermissionDenied => "no permission to read this file".to_owned(),
+            io::ErrorKind::IsADirectory => "this is a folder, expected a file".to_owned(),
+            _ => format!("cannot be read: {error}"),
+        };
+        Self::input(file, problem)
+    }
+}
+
+impl From<query_adapter::Error> for Failure {
+    /// Refusals by value are numerical; what else the kernel can refuse was not caught by a check of the
+    /// host.
+    fn from(error: query_adapter::Error) -> Self {
+        use query_adapter::Error;
+        match error {
+            Error::NotFinite { .. }
+            | Error::GradientTooLarge
+            | Error::TotalWeight
+            | Error::Weight { .. }
+            | Error::FlushToZero => Self::Numerical(error.to_string()),
+            _ => Self::Other(anyhow::anyhow!("{error}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_documented_exit_code() {
+        let path = Path::new("x");
+        assert_eq!(Failure::Other(anyhow::anyhow!("x")).exit_code(), 1);
+        assert_eq!(Failure::Usage("x".into()).exit_code(), 2);
+        assert_eq!(Failure::input(path, "x").exit_code(), 3);
+        assert_eq!(Failure::output(path, "x").exit_code(), 4);
+        assert_eq!(Failure::from(query_adapter::Error::GradientTooLarge).exit_code(), 5);
+        assert_eq!(Failure::from(query_adapter::Error::Magic).exit_code(), 1);
+    }
+
+    #[test]
+    fn a_message_names_its_file_and_is_one_line() {
+        let error = Failure::unreadable(Path::new("a.json"), &io::Error::from(io::ErrorKind::NotFound));
+        assert_eq!(error.to_string(), "a.json: there is no such file; check the path");
+        let nested = anyhow::anyhow!("inner").context("outer");
+        assert_eq!(Failure::from(nested).to_string(), "outer: inner");
+    }
+}

@@ -1,0 +1,553 @@
+//! Fits an adapter to the pairs of a task: the recipe around the kernel's training step.
+
+use std::collections::{HashMap, HashSet};
+
+use clap::ValueEnum;
+use query_adapter::sample::epoch_order;
+use query_adapter::{
+    Anchor, Batch, Decay, Error, Lanes, Level, Linear, Mask, MaskEntry, Optimizer, OptimizerKind, Schedule,
+    Trainer, linear_len, panels, scratch_len,
+};
+use serde::Serialize;
+
+use crate::failure::Failure;
+use crate::metrics::Metric;
+use crate::ranking::Index;
+use crate::retrieval_task::RetrievalTask;
+
+/// Which settings to start from, and how pairs, order and the kept epoch are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Recipe {
+    /// All positives, shuffled, false negatives masked, best epoch on validation kept, the base among them
+    Default,
+    /// The arithmetic of LlamaIndex's engine: first positive, file order, no mask, last epoch kept
+    Reference,
+}
+
+/// The documents a query's positive is told apart from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Negatives {
+    /// The positives of the other pairs in the batch
+    InBatch,
+    /// The positives of all training queries
+    Positives,
+}
+
+/// Beyond so many documents telling each positive from all others takes longer than it is worth by default.
+pub const MOST_POSITIVES: usize = 4096;
+
+/// Everything that decides what a fit gives, beside the data.
+#[derive(Clone, Debug, Serialize)]
+pub struct Settings {
+    /// The recipe.
+    pub recipe: Recipe,
+    /// Passes over the pairs, at least 1.
+    pub epochs: u32,
+    /// Pairs a step, at least 2.
+    pub batch_size: u32,
+    /// 1 / temperature.
+    #[serde(serialize_with = "serialize_shortest")]
+    pub scale: f32,
+    /// The optimiser's settings.
+    #[serde(serialize_with = "serialize_optimizer")]
+    pub optimizer: Optimizer,
+    /// Steps of warm-up; none for a tenth of all steps.
+    pub warmup: Option<u32>,
+    /// How the learning rate falls after the warm-up.
+    #[serde(serialize_with = "serialize_schedule")]
+    pub schedule: Decay,
+    /// Whether there is a bias.
+    pub bias: bool,
+    /// The negatives; none for [`Negatives::Positives`] as long as they are at most [`MOST_POSITIVES`] documents.
+    pub negatives: Option<Negatives>,
+    /// Seed of the order.
+    pub seed: u64,
+}
+
+impl Settings {
+    /// A recipe's own settings.
+    #[must_use]
+    pub fn of(recipe: Recipe) -> Self {
+        match recipe {
+            Recipe::Default => Self {
+                recipe,
+                epochs: 16,
+                batch_size: 64,
+                scale: 20.0,
+                optimizer: Optimizer::adamw(5e-4),
+                warmup: None,
+                schedule: Decay::Linear,
+                bias: false,
+                negatives: None,
+                seed: 0,
+            },
+            Recipe::Reference => Self {
+                recipe,
+                epochs: 1,
+                batch_size: 10,
+                scale: 20.0,
+                optimizer: Optimizer::adamw(2e-5),
+                warmup: None,
+                schedule: Decay::Linear,
+                bias: false,
+                negatives: Some(Negatives::InBatch),
+                seed: 0,
+            },
+        }
+    }
+}
+
+fn serialize_optimizer<S: serde::Serializer>(
+    optimizer: &Optimizer,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    use serde::ser::SerializeStruct as _;
+    let mut out = serializer.serialize_struct("Optimizer", 7)?;
+    out.serialize_field("kind", optimizer_name(optimizer.kind))?;
+    out.serialize_field("lr", &shortest(optimizer.lr))?;
+    out.serialize_field("beta1", &shortest(optimizer.beta1))?;
+    out.serialize_field("beta2", &shortest(optimizer.beta2))?;
+    out.serialize_field("eps", &shortest(optimizer.eps))?;
+    out.serialize_field("weight_decay", &shortest(optimizer.weight_decay))?;
+    // JSON has no infinity: no clipping is null.
+    out.serialize_field("clip", &Some(shortest(optimizer.max_norm)).filter(|norm| norm.is_finite()))?;
+    out.end()
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn serialize_shortest<S: serde::Serializer>(value: &f32, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(shortest(*value))
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn serialize_schedule<S: serde::Serializer>(schedule: &Decay, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(match schedule {
+        Decay::Constant => "constant",
+        Decay::Cosine => "cosine",
+        _ => "linear",
+    })
+}
+
+/// The `f64` that prints as the `f32` does: 0.9, not 0.8999999761581421.
+fn shortest(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or_else(|_| f64::from(value))
+}
+
+/// The name of an update rule on the command line and in files.
+#[must_use]
+pub fn optimizer_name(kind: OptimizerKind) -> &'static str {
+    match kind {
+        OptimizerKind::Sgd => "sgd",
+        OptimizerKind::Adam => "adam",
+        _ => "adamw",
+    }
+}
+
+/// What one epoch did.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Epoch {
+    /// Mean loss over the pairs, each before the step it took part in.
+    pub loss: f64,
+    /// nDCG@10 on validation after the epoch, where there is a validation set.
+    pub validation_ndcg: Option<f64>,
+}
+
+/// How far a fit is, told after every step.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Steps done.
+    pub step: u32,
+    /// Steps of the whole fit.
+    pub steps: u32,
+    /// Epoch, from 1.
+    pub epoch: u32,
+    /// Loss of the step.
+    pub loss: f32,
+    /// Learning rate of the step.
+    pub lr: f32,
+}
+
+/// An adapter over host memory.
+pub type Adapter = Linear<Vec<Lanes>>;
+
+/// The result of a fit.
+#[derive(Clone, Debug)]
+pub struct Fit {
+    /// The adapter of the kept epoch.
+    pub adapter: Adapter,
+    /// The kept epoch, from 1; 0 is the untouched base.
+    pub kept_epoch: u32,
+    /// All epochs in order.
+    pub epochs: Vec<Epoch>,
+    /// Steps taken.
+    pub steps: u32,
+    /// Pairs trained on.
+    pub pairs: usize,
+    /// What a careful user would want to know.
+    pub notes: Vec<String>,
+}
+
+/// A query with one of its positives.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Pair {
+    query: usize,
+    document: u32,
+    weight: f32,
+}
+
+/// Fits an adapter to `task`, whose corpus is in `index`; `validation` chooses the epoch where the recipe does so.
+///
+/// # Errors
+///
+/// [`Failure::Input`] when the pairs offer no negatives, [`Failure::Numerical`] when the kernel refuses a step.
+pub fn fit(
+    task: &RetrievalTask,
+    index: &Index,
+    validation: Option<(&RetrievalTask, &Index)>,
+    settings: &Settings,
+    level: Level,
+    mut progress: impl FnMut(Progress),
+) -> Result<Fit, Failure> {
+    let dim = task.dim();
+    let pairs = pairs_of(task, settings.recipe);
+    require_negatives(task, settings.recipe, "training pairs")?;
+    let batch_size = (settings.batch_size as usize).min(pairs.len());
+    let steps_per_epoch = pairs.len().div_ceil(batch_size);
+    let steps = u32::try_from(steps_per_epoch)
+        .ok()
+        .and_then(|steps| steps.checked_mul(settings.epochs))
+        .ok_or_else(|| Failure::Usage("the run has more than 2^32 steps; lower --epochs".to_owned()))?;
+    let warmup = settings.warmup.unwrap_or(steps / 10);
+    let mut notes = Vec::new();
+    if warmup >= steps {
+        notes.push(format!(
+            "the warm-up of {warmup} steps is as long as the whole run of {steps}: the full learning rate is never \
+             reached; lower --warmup"
+        ));
+    }
+    if settings.optimizer.lr == 0.0 {
+        notes.push("the learning rate is 0: nothing is learnt".to_owned());
+    }
+
+    let len = linear_len(dim, dim, settings.bias);
+    let adapter = Linear::identity(dim, dim, settings.bias, vec![Lanes::ZERO; len], level)?;
+    let base = adapter.clone();
+    let moments = if settings.optimizer.kind.has_moments() { len } else { 0 };
+    let schedule = Schedule { decay: settings.schedule, warmup, total: steps };
+    let state = || vec![Lanes::ZERO; moments];
+    let mut trainer = Trainer::new(adapter, state(), state(), settings.scale, settings.optimizer, schedule)?;
+    if settings.recipe == Recipe::Default {
+        trainer.set_anchor(Anchor::Identity)?;
+    }
+
+    let chooser = validation.filter(|_| settings.recipe == Recipe::Default);
+    let mut choice = match chooser {
+        Some((task, index)) => Some(Choice::new(ndcg_values(index, task, &base)?, base)),
+        None => None,
+    };
+    let mut batches = Batches::new(task, index, &pairs, settings, batch_size);
+    let mut order: Vec<u32> = (0..).take(pairs.len()).collect();
+    let mut epochs = Vec::new();
+    for epoch in 1..=settings.epochs {
+        if settings.recipe == Recipe::Default {
+            epoch_order(&mut order, settings.seed, epoch - 1);
+        }
+        let (mut loss_sum, mut weight_sum) = (0.0, 0.0);
+        for chosen in order.chunks(batch_size) {
+            let (batch, scratch) = batches.fill(chosen)?;
+            let report = trainer
+                .step(&batch, scratch)
+                .map_err(|error| refusal(error, trainer.state().steps, chosen, &pairs, task))?;
+            let weight: f64 = batch.weights.iter().map(|&weight| f64::from(weight)).sum();
+            loss_sum += f64::from(report.loss) * weight;
+            weight_sum += weight;
+            progress(Progress {
+                step: trainer.state().steps,
+                steps,
+                epoch,
+                loss: report.loss,
+                lr: report.lr,
+            });
+        }
+        let validation_ndcg = match (chooser, &mut choice) {
+            (Some((task, index)), Some(choice)) => {
+                Some(choice.offer(epoch, ndcg_values(index, task, trainer.adapter())?, trainer.adapter()))
+            }
+            _ => None,
+        };
+        epochs.push(Epoch { loss: loss_sum / weight_sum, validation_ndcg });
+    }
+
+    let (kept_epoch, adapter) = match choice {
+        Some(choice) => choice.decide(&mut notes),
+        None => (settings.epochs, trainer.into_adapter()),
+    };
+    Ok(Fit { adapter, kept_epoch, epochs, steps, pairs: pairs.len(), notes })
+}
+
+fn ndcg_values(index: &Index, task: &RetrievalTask, adapter: &Adapter) -> Result<Vec<f64>, Failure> {
+    let evaluation = index.evaluate(task, Some(adapter))?;
+    Ok(evaluation.values(Metric::NDCG_AT_10).map(Iterator::collect).unwrap_or_default())
+}
+
+/// Which epoch to keep: the one of the best mean nDCG@10 on validation, the earliest of equals, and the untouched base
+/// unless that gain exceeds its own standard error. The best of many noisy means is too good by about as much.
+struct Choice {
+    base_values: Vec<f64>,
+    base: Adapter,
+    best: Option<(u32, Vec<f64>, Adapter)>,
+}
+
+impl Choice {
+    fn new(base_values: Vec<f64>, base: Adapter) -> Self {
+        Self { base_values, base, best: None }
+    }
+
+    /// Takes an epoch's values, query by query; returns their mean.
+    fn offer(&mut self, epoch: u32, values: Vec<f64>, adapter: &Adapter) -> f64 {
+        let offered = mean(&values);
+        let to_beat = mean(self.best.as_ref().map_or(&self.base_values, |(_, values, _)| values));
+        if offered > to_beat {
+            self.best = Some((epoch, values, adapter.clone()));
+        }
+        offered
+    }
+
+    fn decide(self, notes: &mut Vec<String>) -> (u32, Adapter) {
+        let Some((epoch, values, adapter)) = self.best else { return (0, self.base) };
+        let gains: Vec<f64> =
+            values.iter().zip(&self.base_values).map(|(value, base)| value - base).collect();
+        let (gain, error) = (mean(&gains), standard_error(&gains));
+        if gain > error {
+            return (epoch, adapter);
+        }
+        notes.push(format!(
+            "the best epoch, {epoch}, gained {gain:+.4} nDCG@10 on {} validation queries, which is within its standard \
+             error of {error:.4}: the base is kept",
+            gains.len()
+        ));
+        (0, self.base)
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "numbers of queries are far below 2^53")]
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// Of the mean; 0 for a single value, of which nothing is known.
+#[allow(clippy::cast_precision_loss, reason = "numbers of queries are far below 2^53")]
+fn standard_error(values: &[f64]) -> f64 {
+    if values.len() < 2 {
+        return 0.0;
+    }
+    let (mean, n) = (mean(values), values.len() as f64);
+    let squares: f64 = values.iter().map(|value| (value - mean) * (value - mean)).sum();
+    (squares / (n - 1.0) / n).sqrt()
+}
+
+/// The default recipe takes every positive, weighted so that each query counts once; the reference the first.
+#[allow(clippy::cast_precision_loss, reason = "a query has far fewer than 2^24 positives")]
+fn pairs_of(task: &RetrievalTask, recipe: Recipe) -> Vec<Pair> {
+    let mut pairs = Vec::new();
+    for (query, entry) in task.queries().iter().enumerate() {
+        let taken = if recipe == Recipe::Reference { 1 } else { entry.positives.len() };
+        let weight = 1.0 / taken as f32;
+        for positive in entry.positives.iter().take(taken) {
+            pairs.push(Pair { query, document: positive.document, weight });
+        }
+    }
+    pairs
+}
+
+/// Refuses `which` pairs when their answers are one document, or, where equal texts are masked, one text: the loss would
+/// be 0 whatever the adapter does.
+pub(crate) fn require_negatives(task: &RetrievalTask, recipe: Recipe, which: &str) -> Result<(), Failure> {
+    let pairs = pairs_of(task, recipe);
+    let answer = |pair: &Pair| match recipe {
+        Recipe::Default => task.corpus().text_group(pair.document),
+        Recipe::Reference => pair.document,
+    };
+    let first = pairs.first().map(answer);
+    if pairs.iter().any(|pair| Some(answer(pair)) != first) {
+        return Ok(());
+    }
+    let problem = format!(
+        "{which}: {}, with one document between them, expected at least two documents; without another one to tell \
+         the answer from there is nothing to learn",
+        pairs.len()
+    );
+    Err(Failure::input(task.file(), problem))
+}
+
+/// Names the query behind a row that the kernel refused.
+fn refusal(error: Error, step: u32, chosen: &[u32], pairs: &[Pair], task: &RetrievalTask) -> Failure {
+    let query = match error {
+        Error::NotFinite { row, .. } => chosen
+            .get(row)
+            .map(|&pair| format!(" (query \"{}\")", task.queries()[pairs[pair as usize].query].id)),
+        _ => None,
+    };
+    Failure::Numerical(format!(
+        "training stopped at step {}: {error}{}; try a smaller --lr or --scale, and look at the vectors' norms",
+        step + 1,
+        query.unwrap_or_default()
+    ))
+}
+
+/// Fills the buffers of one batch after another; nothing is allocated per step.
+struct Batches<'a> {
+    task: &'a RetrievalTask,
+    index: &'a Index,
+    pairs: &'a [Pair],
+    settings: &'a Settings,
+    /// For each query, in ascending order, the text groups of all documents that answer it or a query of the same
+    /// text.
+    answers: Vec<Vec<u32>>,
+    /// Whether the candidates are all positives, fixed for the run.
+    fixed: bool,
+    /// The documents to tell apart.
+    candidates: Vec<u32>,
+    /// For each document of the corpus its place among the candidates, `ABSENT` for none.
+    places: Vec<u32>,
+    queries: Vec<f32>,
+    documents: Vec<f32>,
+    targets: Vec<u32>,
+    weights: Vec<f32>,
+    mask: Vec<MaskEntry>,
+    scratch: Vec<Lanes>,
+}
+
+const ABSENT: u32 = u32::MAX;
+
+impl<'a> Batches<'a> {
+    fn new(
+        task: &'a RetrievalTask,
+        index: &'a Index,
+        pairs: &'a [Pair],
+        settings: &'a Settings,
+        batch_size: usize,
+    ) -> Self {
+        let dim = task.dim();
+        let fixed = match settings.negatives {
+            Some(negatives) => negatives == Negatives::Positives,
+            None => pairs.iter().map(|pair| pair.document).collect::<HashSet<_>>().len() <= MOST_POSITIVES,
+        };
+        let mut batches = Self {
+            task,
+            index,
+            pairs,
+            settings,
+            answers: answers_of(task),
+            fixed,
+            candidates: Vec::new(),
+            places: vec![ABSENT; task.corpus().len()],
+            queries: Vec::with_capacity(batch_size * dim),
+            documents: Vec::new(),
+            targets: Vec::with_capacity(batch_size),
+            weights: Vec::with_capacity(batch_size),
+            mask: Vec::new(),
+            scratch: Vec::new(),
+        };
+        if fixed {
+            for pair in pairs {
+                batches.candidate(pair.document);
+            }
+        }
+        let candidates = if fixed { batches.candidates.len() } else { batch_size };
+        batches.documents.reserve(candidates.saturating_sub(batches.candidates.len()) * dim);
+        if settings.recipe == Recipe::Default {
+            batches.mask = vec![MaskEntry::default(); panels(batch_size) * candidates];
+        }
+        batches.scratch = vec![Lanes::ZERO; scratch_len(batch_size, candidates, dim, dim)];
+        batches
+    }
+
+    /// The place of a document among the candidates, which it joins if need be.
+    fn candidate(&mut self, document: u32) -> u32 {
+        let place = self.places[document as usize];
+        if place != ABSENT {
+            return place;
+        }
+        let place = u32::try_from(self.candidates.len()).unwrap_or(ABSENT);
+        self.places[document as usize] = place;
+        self.candidates.push(document);
+        self.documents.extend_from_slice(self.index.document(document));
+        place
+    }
+
+    fn fill(&mut self, chosen: &[u32]) -> Result<(Batch<'_>, &mut [Lanes]), Failure> {
+        self.queries.clear();
+        self.targets.clear();
+        self.weights.clear();
+        if !self.fixed {
+            for &document in &self.candidates {
+                self.places[document as usize] = ABSENT;
+            }
+            self.candidates.clear();
+            self.documents.clear();
+        }
+        for &pair in chosen {
+            let pair = self.pairs[pair as usize];
+            self.queries.extend_from_slice(self.task.query_vector(pair.query));
+            self.weights.push(pair.weight);
+            if self.settings.recipe == Recipe::Reference && !self.fixed {
+                // One column per row, also for a document that is there already: a false negative, kept on purpose.
+                self.places[pair.document as usize] = ABSENT;
+            }
+            let target = self.candidate(pair.document);
+            self.targets.push(target);
+        }
+        let mut mask = Mask::new(&mut self.mask);
+        if self.settings.recipe == Recipe::Default {
+            let corpus = self.task.corpus();
+            for ((row, &pair), &target) in (0..).zip(chosen).zip(&self.targets) {
+                let answers = &self.answers[self.pairs[pair as usize].query];
+                for (place, &document) in (0..).zip(&self.candidates) {
+                    if place != target && answers.binary_search(&corpus.text_group(document)).is_ok() {
+                        mask.insert(row, place)?;
+                    }
+                }
+            }
+        }
+        let used = mask.entries().len();
+        let batch = Batch {
+            queries: &self.queries,
+            gradient_operand: None,
+            documents: &self.documents,
+            targets: &self.targets,
+            weights: &self.weights,
+            mask: &self.mask[..used],
+        };
+        Ok((batch, &mut self.scratch))
+    }
+}
+
+/// For each query the text groups of its positives and of those of every query with the same text, ascending.
+fn answers_of(task: &RetrievalTask) -> Vec<Vec<u32>> {
+    let corpus = task.corpus();
+    // Look-ups only; the order of the map never shows.
+    let mut by_text: HashMap<&str, Vec<u32>> = HashMap::new();
+    for query in task.queries() {
+        let groups = query.positives.iter().map(|positive| corpus.text_group(positive.document));
+        by_text.entry(&query.text).or_default().extend(groups);
+    }
+    for groups in by_text.values_mut() {
+        groups.sort_unstable();
+        groups.dedup();
+    }
+    let own = |query: &crate::retrieval_task::Query| {
+        let mut groups: Vec<u32> =
+            query.positives.iter().map(|positive| corpus.text_group(positive.document)).collect();
+        groups.sort_unstable();
+        groups
+    };
+    let of = |query: &crate::retrieval_task::Query| match by_text.get(&*query.text) {
+        // Queries without a text are not queries of the same text.
+        Some(groups) if !query.text.trim().is_empty() => groups.clone(),
+        _ => own(query),
+    };
+    task.queries().iter().map(of).collect()
+}

@@ -1,0 +1,26 @@
+//! What `host-cli` is made of.
+//!
+//! The binary reads data sets and vectors, trains and evaluates query adapters and writes files; this library
+//! holds the parts, so that tests and other programs can call them one by one.
+
+pub mod adapter_file;
+pub mod apply;
+pub mod check;
+pub mod dataset;
+pub mod defects;
+pub mod evaluate;
+pub mod failure;
+pub mod files;
+pub mod fit;
+pub mod ids;
+pub mod inspect;
+mod json;
+pub mod json_lines;
+pub mod metrics;
+pub mod options;
+pub mod oracle;
+pub mod ranking;
+pub mod report;
+pub mod retrieval_task;
+pub mod train;
+pub mod vectors;

@@ -1,0 +1,73 @@
+//! The program: parse, run, print, exit.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Parser as _, ValueEnum as _};
+use host_cli::failure::Failure;
+use host_cli::options::{Command, Options, SimdLevel};
+use host_cli::{apply, evaluate, inspect, train};
+use query_adapter::Level;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match run(&options.command).and_then(|text| print(&text)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            say("error", &failure.to_string());
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// Runs a command; returns what it has not printed itself.
+fn run(command: &Command) -> Result<String, Failure> {
+    match command {
+        Command::Train(options) => {
+            train::run(options, level(options.common.simd)?, &mut notes(options.common.quiet))
+        }
+        Command::Evaluate(options) => {
+            evaluate::run(options, level(options.common.simd)?, &mut notes(options.common.quiet))
+        }
+        Command::Apply(options) => apply::run(options, level(options.simd)?).map(|()| String::new()),
+        Command::Inspect(options) => inspect::run(options),
+        Command::Check(_) => todo!(),
+    }
+}
+
+/// The level asked for, or the best one.
+fn level(name: Option<SimdLevel>) -> Result<Level, Failure> {
+    let Some(name) = name.as_ref().and_then(SimdLevel::to_possible_value) else { return Ok(Level::detect()) };
+    Level::by_name(name.get_name()).map_err(|_| {
+        let available: Vec<_> = Level::available().map(Level::name).collect();
+        let problem =
+            format!("this machine has no SIMD level {}; it has {}", name.get_name(), available.join(", "));
+        Failure::Usage(problem)
+    })
+}
+
+/// Notes go to stderr, so that stdout has results only.
+fn notes(quiet: bool) -> impl FnMut(&str) {
+    move |line| {
+        if !quiet {
+            say("note", line);
+        }
+    }
+}
+
+/// A line on stderr; when even that cannot be written there is no one to tell.
+fn say(kind: &str, line: &str) {
+    let _ = writeln!(io::stderr(), "{kind}: {line}");
+}
+
+/// Writes to stdout. A reader that goes away early is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::unwritable(Path::new("stdout"), &error))
+        }
+        _ => Ok(()),
+    }
+}

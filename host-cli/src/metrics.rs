@@ -1,0 +1,607 @@
+//! How good a ranking is: hit rate, precision, recall, MRR, nDCG and MAP, per query and in the mean.
+//!
+//! The definitions are those of trec_eval and of sentence-transformers' `InformationRetrievalEvaluator`;
+//! `docs/evaluation.md` works each of them out by hand. Every value is `f64`, made of `+ − × ÷` in a stated
+//! order, so it has the same bits on every machine.
+
+use core::cmp::Ordering;
+use core::fmt;
+
+use crate::failure::Failure;
+
+/// How many documents of a ranking the metrics look at, at most.
+pub const DEPTH: usize = 100;
+
+/// A document that is relevant to a query, or not.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Judgement {
+    /// The document's index in the corpus.
+    pub document: u32,
+    /// Its grade: above 0 it is relevant.
+    pub grade: f64,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// 1 when at least one of the first k documents is relevant, else 0; also called accuracy or success.
+    HitRate,
+    /// The share of the first k places that hold a relevant document; a corpus of fewer than k documents does
+    /// not shorten the k places.
+    Precision,
+    /// The share of the relevant documents that are among the first k.
+    Recall,
+    /// 1 ÷ the rank of the first relevant document among the first k, else 0.
+    Mrr,
+    /// Discounted gain of the first k documents, Σ gain ÷ log₂(rank + 1), as a share of the best that any
+    /// order could have.
+    Ndcg,
+    /// The mean, over the relevant documents and at most k of them, of the precision at each one's rank; 0
+    /// for those after the first k.
+    Map,
+}
+
+/// A measure and the number of documents, k, that it looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    measure: Measure,
+    k: usize,
+}
+
+impl Metric {
+    /// The metrics of every evaluation, in the order of its table.
+    pub const STANDARD: [Self; 16] = [
+        Self::at(Measure::HitRate, 1),
+        Self::at(Measure::HitRate, 3),
+        Self::at(Measure::HitRate, 5),
+        Self::at(Measure::HitRate, 10),
+        Self::at(Measure::Precision, 1),
+        Self::at(Measure::Precision, 3),
+        Self::at(Measure::Precision, 5),
+        Self::at(Measure::Precision, 10),
+        Self::at(Measure::Recall, 1),
+        Self::at(Measure::Recall, 3),
+        Self::at(Measure::Recall, 5),
+        Self::at(Measure::Recall, 10),
+        Self::at(Measure::Mrr, 5),
+        Self::at(Measure::Mrr, 10),
+        Self::NDCG_AT_10,
+        Self::at(Measure::Map, 100),
+    ];
+
+    /// The metric that decides which of two adapters is better, and which queries were won or lost.
+    pub const NDCG_AT_10: Self = Self::at(Measure::Ndcg, 10);
+
+    const fn at(measure: Measure, k: usize) -> Self {
+        Self { measure, k }
+    }
+
+    /// A measure over the first `k` documents. `k` may exceed the number of documents.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Usage`] when `k` is 0 or above [`DEPTH`].
+    pub fn new(measure: Measure, k: usize) -> Result<Self, Failure> {
+        if (1..=DEPTH).contains(&k) {
+            return Ok(Self { measure, k });
+        }
+        Err(Failure::Usage(format!("k is {k}, expected 1 to {DEPTH}: the number of documents that count")))
+    }
+
+    /// The value for one query; 0 for one without relevant documents, which [`evaluate`] leaves out instead.
+    #[must_use]
+    pub fn value(self, query: &Judged) -> f64 {
+        let hits = || query.hits.iter().take_while(|hit| hit.rank <= self.k);
+        let relevant = query.gains.len();
+        if relevant == 0 {
+            return 0.0;
+        }
+        match self.measure {
+            Measure::HitRate => hits().next().map_or(0.0, |_| 1.0),
+            Measure::Precision => hits().count() as f64 / self.k as f64,
+            Measure::Recall => hits().count() as f64 / relevant as f64,
+            Measure::Mrr => hits().next().map_or(0.0, |hit| 1.0 / hit.rank as f64),
+            Measure::Ndcg => {
+                let found = discounted(hits().map(|hit| (hit.rank, hit.gain)));
+                let best = discounted((1..=self.k).zip(query.gains.iter().copied()));
+                found / best
+            }
+            Measure::Map => {
+                let precisions = hits().zip(1_usize..).map(|(hit, found)| found as f64 / hit.rank as f64);
+                sum(precisions) / relevant.min(self.k) as f64
+            }
+        }
+    }
+}
+
+impl fmt::Display for Metric {
+    /// The metric's name in tables and JSON, such as `ndcg@10`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self.measure {
+            Measure::HitRate => "hit_rate",
+            Measure::Precision => "precision",
+            Measure::Recall => "recall",
+            Measure::Mrr => "mrr",
+            Measure::Ndcg => "ndcg",
+            Measure::Map => "map",
+        };
+        write!(f, "{name}@{}", self.k)
+    }
+}
+
+/// What a relevant document is worth in nDCG.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Gain {
+    /// Its grade (linear, as trec_eval has it, not 2^grade − 1). Without grades every relevant document has
+    /// 1.
+    #[default]
+    Graded,
+    /// 1, whatever its grade.
+    Binary,
+}
+
+impl Gain {
+    fn of(self, grade: f64) -> f64 {
+        match self {
+            Self::Graded => grade,
+            Self::Binary => 1.0,
+        }
+    }
+}
+
+/// One query's ranking with its judgements looked up: all that a metric needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judged {
+    /// The relevant documents of the ranking, best first.
+    hits: Vec<Hit>,
+    /// The gains of all relevant documents, ranked or not, the greatest first.
+    gains: Vec<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Hit {
+    /// From 1.
+    rank: usize,
+    gain: f64,
+}
+
+impl Judged {
+    /// Looks up the documents of a ranking: indices, best first, none twice, at most [`DEPTH`] of which
+    /// count. The judgements may be in any order and have documents that are not in the ranking, none twice.
+    #[must_use]
+    pub fn new(ranking: &[u32], judgements: &[Judgement], gain: Gain) -> Self {
+        let relevant = || judgements.iter().filter(|judgement| judgement.grade > 0.0);
+        let hits = ranking.iter().take(DEPTH).zip(1..).filter_map(|(&document, rank)| {
+            let found = relevant().find(|judgement| judgement.document == document)?;
+            Some(Hit { rank, gain: gain.of(found.grade) })
+        });
+        let mut gains: Vec<f64> = relevant().map(|judgement| gain.of(judgement.grade)).collect();
+        gains.sort_unstable_by(|a, b| b.total_cmp(a));
+        Self { hits: hits.collect(), gains }
+    }
+
+    /// The number of relevant documents, ranked or not.
+    #[must_use]
+    pub fn relevant(&self) -> usize {
+        self.gains.len()
+    }
+
+    /// The rank, from 1, of the first relevant document, where the ranking has one.
+    #[must_use]
+    pub fn first_relevant(&self) -> Option<usize> {
+        self.hits.first().map(|hit| hit.rank)
+    }
+}
+
+/// Σ gain ÷ log₂(rank + 1), ranks ascending.
+fn discounted(gains: impl Iterator<Item = (usize, f64)>) -> f64 {
+    sum(gains.map(|(rank, gain)| gain * DISCOUNTS[rank - 1]))
+}
+
+/// The sum in the order given. The standard library's sum of nothing is −0, which would be printed so.
+fn sum(values: impl Iterator<Item = f64>) -> f64 {
+    values.fold(0.0, |sum, value| sum + value)
+}
+
+/// 1 ÷ log₂(rank + 1) for the ranks 1 to [`DEPTH`], made by the compiler: the platform's logarithm differs in
+/// its last bit from one machine to the next.
+const DISCOUNTS: [f64; DEPTH] = {
+    let mut discounts = [0.0; DEPTH];
+    let mut rank = 1;
+    while rank <= DEPTH {
+        discounts[rank - 1] = 1.0 / log2(rank + 1);
+        rank += 1;
+    }
+    discounts
+};
+
+/// log₂ of a whole number up to [`DEPTH`] + 1, to within 1e-15 of itself: the power of two in it, and ln m ÷
+/// ln 2 of the rest `1 ≤ m < 2` by the series ln m = 2 (t + t³/3 + t⁵/5 + …) with t = (m − 1) ÷ (m + 1) <
+/// 1/3.
+const fn log2(number: usize) -> f64 {
+    let exponent = number.ilog2();
+    let mantissa = number as f64 / (1_usize << exponent) as f64;
+    let t = (mantissa - 1.0) / (mantissa + 1.0);
+    // The smallest terms are added first; of those left out the greatest, t⁴⁰/41, is below 2⁻⁶⁸.
+    let mut sum = 0.0;
+    let mut odd = 39;
+    while odd > 1 {
+        sum = (sum + 1.0 / odd as f64) * (t * t);
+        odd -= 2;
+    }
+    exponent as f64 + 2.0 * t * (1.0 + sum) / core::f64::consts::LN_2
+}
+
+/// The values of some metrics for each query.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluation {
+    metrics: Vec<Metric>,
+    queries: Vec<QueryValues>,
+    left_out: usize,
+}
+
+/// The values for one query.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueryValues {
+    /// The query's index among those given.
+    pub query: usize,
+    /// The rank of its first relevant document, from 1, where the ranking has one.
+    pub first_relevant: Option<usize>,
+    /// One value for each metric.
+    pub values: Vec<f64>,
+}
+
+/// Evaluates one ranking and its judgements, as [`Judged::new`] takes them, for each query.
+///
+/// Queries without a relevant document are left out and counted. None when no query is left: a mean of
+/// nothing is no number.
+#[must_use]
+pub fn evaluate<'a>(
+    metrics: &[Metric],
+    gain: Gain,
+    queries: impl IntoIterator<Item = (&'a [u32], &'a [Judgement])>,
+) -> Option<Evaluation> {
+    let mut evaluation = Evaluation { metrics: metrics.to_vec(), queries: Vec::new(), left_out: 0 };
+    for (query, (ranking, judgements)) in queries.into_iter().enumerate() {
+        let judged = Judged::new(ranking, judgements, gain);
+        if judged.relevant() == 0 {
+            evaluation.left_out += 1;
+            continue;
+        }
+        let values = metrics.iter().map(|metric| metric.value(&judged)).collect();
+        evaluation.queries.push(QueryValues { query, first_relevant: judged.first_relevant(), values });
+    }
+    (!evaluation.queries.is_empty()).then_some(evaluation)
+}
+
+impl Evaluation {
+    /// The values of each query, in the order given, without those left out.
+    #[must_use]
+    pub fn queries(&self) -> &[QueryValues] {
+        &self.queries
+    }
+
+    /// How many queries were left out since they have no relevant document.
+    #[must_use]
+    pub fn left_out(&self) -> usize {
+        self.left_out
+    }
+
+    /// The queries for whose index `keep` holds; none when there are none.
+    #[must_use]
+    pub fn select(&self, keep: impl Fn(usize) -> bool) -> Option<Self> {
+        let queries: Vec<_> = self.queries.iter().filter(|values| keep(values.query)).cloned().collect();
+        (!queries.is_empty()).then(|| Self {
+            metrics: self.metrics.clone(),
+            queries,
+            left_out: self.left_out,
+        })
+    }
+
+    /// Each metric with its mean over the queries.
+    pub fn means(&self) -> impl Iterator<Item = (Metric, f64)> + '_ {
+        self.metrics.iter().enumerate().map(|(column, &metric)| (metric, self.mean_of(column)))
+    }
+
+    /// The mean of a metric over the queries; none when it was not evaluated.
+    #[must_use]
+    pub fn mean(&self, metric: Metric) -> Option<f64> {
+        self.column(metric).map(|column| self.mean_of(column))
+    }
+
+    /// The values of a metric, one for each of [`queries`](Self::queries); none when it was not evaluated.
+    pub fn values(&self, metric: Metric) -> Option<impl Iterator<Item = f64> + '_> {
+        self.column(metric).map(|column| self.queries.iter().map(move |query| query.values[column]))
+    }
+
+    fn column(&self, metric: Metric) -> Option<usize> {
+        self.metrics.iter().position(|&known| known == metric)
+    }
+
+    /// Summed in the order of the queries.
+    fn mean_of(&self, column: usize) -> f64 {
+        sum(self.queries.iter().map(|query| query.values[column])) / self.queries.len() as f64
+    }
+}
+
+/// Which queries an adapter made better and which worse.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WonAndLost {
+    /// Queries whose value rose, as indices among those evaluated.
+    pub won: Vec<usize>,
+    /// Queries whose value fell.
+    pub lost: Vec<usize>,
+}
+
+/// Compares two evaluations of the same queries by nDCG@10; none when they are not of the same queries or did
+/// not evaluate it.
+#[must_use]
+pub fn compare(base: &Evaluation, adapted: &Evaluation) -> Option<WonAndLost> {
+    let same = base.queries.len() == adapted.queries.len()
+        && base.queries.iter().zip(&adapted.queries).all(|(a, b)| a.query == b.query);
+    if !same {
+        return None;
+    }
+    let mut result = WonAndLost::default();
+    let values = base.values(Metric::NDCG_AT_10)?.zip(adapted.values(Metric::NDCG_AT_10)?);
+    for (query, (before, after)) in base.queries.iter().zip(values) {
+        if after > before {
+            result.won.push(query.query);
+        } else if after < before {
+            result.lost.push(query.query);
+        }
+    }
+    Some(result)
+}
+
+/// The `depth` best documents: scores descending, equal scores by ascending id, NaN after every number.
+///
+/// `byte_ranks` has, for each document, the place of its id among all ids in ascending byte order
+/// ([`Ids::byte_ranks`](crate::ids::Ids::byte_ranks)).
+///
+/// # Panics
+///
+/// When the two lengths differ.
+#[must_use]
+pub fn best_documents(scores: &[f32], byte_ranks: &[u32], depth: usize) -> Vec<u32> {
+    assert_eq!(scores.len(), byte_ranks.len(), "one score and one byte rank for each document");
+    let better = |&a: &u32, &b: &u32| {
+        let (a, b) = (a as usize, b as usize);
+        let by_score = match (scores[a].is_nan(), scores[b].is_nan()) {
+            (false, false) => scores[b].partial_cmp(&scores[a]).unwrap_or(Ordering::Equal),
+            (a_is_nan, b_is_nan) => a_is_nan.cmp(&b_is_nan),
+        };
+        by_score.then_with(|| byte_ranks[a].cmp(&byte_ranks[b]))
+    };
+    let mut documents: Vec<u32> = (0..).take(scores.len()).collect();
+    if depth < documents.len() {
+        documents.select_nth_unstable_by(depth, better);
+        documents.truncate(depth);
+    }
+    documents.sort_unstable_by(better);
+    documents
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MEASURES: [Measure; 6] =
+        [Measure::HitRate, Measure::Precision, Measure::Recall, Measure::Mrr, Measure::Ndcg, Measure::Map];
+
+    fn relevant(documents: &[u32]) -> Vec<Judgement> {
+        documents.iter().map(|&document| Judgement { document, grade: 1.0 }).collect()
+    }
+
+    fn graded(grades: &[(u32, f64)]) -> Vec<Judgement> {
+        grades.iter().map(|&(document, grade)| Judgement { document, grade }).collect()
+    }
+
+    fn value(measure: Measure, k: usize, ranking: &[u32], judgements: &[Judgement]) -> f64 {
+        let metric = Metric::new(measure, k).expect("a valid k");
+        metric.value(&Judged::new(ranking, judgements, Gain::Graded))
+    }
+
+    fn assert_close(found: f64, expected: f64) {
+        assert!((found - expected).abs() < 1e-12, "found {found}, expected {expected}");
+    }
+
+    /// The example of docs/evaluation.md: documents 1, 3 and 5 are relevant, 5 is not among the first five.
+    const RANKING: [u32; 6] = [0, 1, 2, 3, 4, 5];
+
+    #[test]
+    fn the_worked_example_of_the_documentation() {
+        let judgements = relevant(&[5, 3, 1]);
+        let at = |measure, k| value(measure, k, &RANKING, &judgements);
+        assert_close(at(Measure::HitRate, 1), 0.0);
+        assert_close(at(Measure::HitRate, 3), 1.0);
+        assert_close(at(Measure::Precision, 1), 0.0);
+        assert_close(at(Measure::Precision, 5), 2.0 / 5.0);
+        assert_close(at(Measure::Precision, 10), 3.0 / 10.0);
+        assert_close(at(Measure::Recall, 5), 2.0 / 3.0);
+        assert_close(at(Measure::Recall, 10), 1.0);
+        assert_close(at(Measure::Mrr, 5), 1.0 / 2.0);
+        let (l3, l4, l5, l7) = (3_f64.log2(), 2.0, 5_f64.log2(), 7_f64.log2());
+        let best = 1.0 + 1.0 / l3 + 1.0 / l4;
+        assert_close(at(Measure::Ndcg, 5), (1.0 / l3 + 1.0 / l5) / best);
+        assert_close(at(Measure::Ndcg, 10), (1.0 / l3 + 1.0 / l5 + 1.0 / l7) / best);
+        assert_close(at(Measure::Map, 100), (1.0 / 2.0 + 2.0 / 4.0 + 3.0 / 6.0) / 3.0);
+        let printed = |value: f64| format!("{value:.4}");
+        assert_eq!([printed(at(Measure::Ndcg, 10)), printed(at(Measure::Ndcg, 5))], ["0.6653", "0.4982"]);
+        let graded = graded(&[(1, 3.0), (3, 1.0), (5, 2.0)]);
+        assert_eq!(printed(value(Measure::Ndcg, 10, &RANKING, &graded)), "0.6375");
+    }
+
+    #[test]
+    fn grades_count_in_ndcg_alone_and_only_above_zero() {
+        let judgements = graded(&[(0, 0.0), (1, 3.0), (2, 1.0), (3, 2.0), (4, -1.0)]);
+        let ranking = [0, 1, 2, 3, 4];
+        let l3 = 3_f64.log2();
+        let found = 3.0 / l3 + 1.0 / 2.0 + 2.0 / 5_f64.log2();
+        assert_close(value(Measure::Ndcg, 10, &ranking, &judgements), found / (3.0 + 2.0 / l3 + 1.0 / 2.0));
+        assert_close(value(Measure::HitRate, 1, &ranking, &judgements), 0.0);
+        assert_close(value(Measure::Mrr, 10, &ranking, &judgements), 0.5);
+        assert_close(value(Measure::Recall, 3, &ranking, &judgements), 2.0 / 3.0);
+        let binary = Metric::NDCG_AT_10.value(&Judged::new(&ranking, &judgements, Gain::Binary));
+        assert_close(binary, (1.0 / l3 + 0.5 + 1.0 / 5_f64.log2()) / (1.0 + 1.0 / l3 + 0.5));
+    }
+
+    #[test]
+    fn the_ideal_is_cut_at_k() {
+        // Three relevant documents, one place: the best that place can hold is one of them.
+        assert_close(value(Measure::Ndcg, 1, &[1, 0], &relevant(&[1, 2, 3])), 1.0);
+        assert_close(
+            value(Measure::Ndcg, 2, &[1, 0], &graded(&[(1, 1.0), (2, 3.0)])),
+            1.0 / (3.0 + 1.0 / 3_f64.log2()),
+        );
+    }
+
+    #[test]
+    fn map_divides_by_the_relevant_documents_and_at_most_by_k() {
+        assert_close(value(Measure::Map, 1, &[1, 0], &relevant(&[1, 2, 3])), 1.0);
+        assert_close(value(Measure::Map, 2, &[1, 0], &relevant(&[1, 2, 3])), 0.5);
+        let ranking: Vec<u32> = (0..100).collect();
+        let all: Vec<u32> = (0..150).collect();
+        assert_close(value(Measure::Map, 100, &ranking, &relevant(&all)), 1.0);
+    }
+
+    #[test]
+    fn what_comes_after_k_does_not_count() {
+        for measure in
+            [Measure::HitRate, Measure::Precision, Measure::Recall, Measure::Mrr, Measure::Ndcg, Measure::Map]
+        {
+            assert_eq!(
+                value(measure, 3, &[0, 1, 2, 3], &relevant(&[3])).to_bits(),
+                0.0_f64.to_bits(),
+                "{measure:?}"
+            );
+            assert!(value(measure, 4, &[0, 1, 2, 3], &relevant(&[3])) > 0.0, "{measure:?}");
+        }
+    }
+
+    #[test]
+    fn k_may_exceed_the_corpus_but_not_be_zero() {
+        assert_close(value(Measure::HitRate, 10, &[0], &relevant(&[0])), 1.0);
+        assert_close(value(Measure::Precision, 10, &[0], &relevant(&[0])), 0.1);
+        for k in [0, DEPTH + 1, usize::MAX] {
+            let failure = Metric::new(Measure::Ndcg, k).expect_err("must be refused");
+            assert_eq!(failure.exit_code(), 2);
+            assert_eq!(
+                failure.to_string(),
+                format!("k is {k}, expected 1 to 100: the number of documents that count")
+            );
+        }
+    }
+
+    #[test]
+    fn discounts_are_those_of_the_logarithm() {
+        for (rank, discount) in (1..).zip(DISCOUNTS) {
+            let expected = 1.0 / f64::from(rank + 1).log2();
+            assert!((discount - expected).abs() <= 1e-15 * expected, "rank {rank}: {discount} {expected}");
+        }
+        assert_eq!(DISCOUNTS[0].to_bits(), 1.0_f64.to_bits());
+        assert_eq!(DISCOUNTS[2].to_bits(), 0.5_f64.to_bits());
+    }
+
+    #[test]
+    fn names_are_those_of_the_tables() {
+        let names: Vec<_> = Metric::STANDARD.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            names,
+            [
+                "hit_rate@1",
+                "hit_rate@3",
+                "hit_rate@5",
+                "hit_rate@10",
+                "precision@1",
+                "precision@3",
+                "precision@5",
+                "precision@10",
+                "recall@1",
+                "recall@3",
+                "recall@5",
+                "recall@10",
+                "mrr@5",
+                "mrr@10",
+                "ndcg@10",
+                "map@100"
+            ]
+        );
+    }
+
+    #[test]
+    fn queries_without_relevant_documents_are_left_out_and_counted() {
+        let (none, zero, one) = (relevant(&[]), graded(&[(0, 0.0)]), relevant(&[1]));
+        let ranking = [0_u32, 1];
+        let queries = [&none, &one, &zero, &one].map(|judgements| (&ranking[..], &judgements[..]));
+        let evaluation = evaluate(&Metric::STANDARD, Gain::Graded, queries).expect("two queries");
+        assert_eq!(evaluation.left_out(), 2);
+        assert_eq!(evaluation.queries().iter().map(|query| query.query).collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(evaluation.queries()[0].first_relevant, Some(2));
+        assert_eq!(evaluation.mean(Metric::at(Measure::Mrr, 10)), Some(0.5));
+        assert_eq!(evaluation.mean(Metric::at(Measure::Ndcg, 7)), None);
+        assert_eq!(evaluation.means().count(), Metric::STANDARD.len());
+        assert_eq!(evaluate(&Metric::STANDARD, Gain::Graded, [(&ranking[..], &none[..])]), None);
+    }
+
+    #[test]
+    fn won_and_lost_queries_are_named() {
+        let judgements = relevant(&[0]);
+        let queries = |rankings: [[u32; 2]; 3]| {
+            evaluate(&[Metric::NDCG_AT_10], Gain::Graded, rankings.iter().map(|r| (&r[..], &judgements[..])))
+                .expect("three queries")
+        };
+        let (base, adapted) = (queries([[1, 0], [0, 1], [0, 1]]), queries([[0, 1], [0, 1], [1, 0]]));
+        assert_eq!(compare(&base, &adapted), Some(WonAndLost { won: vec![0], lost: vec![2] }));
+        let other =
+            evaluate(&[Metric::NDCG_AT_10], Gain::Graded, [(&[0][..], &judgements[..])]).expect("one query");
+        assert_eq!(compare(&base, &other), None);
+    }
+
+    #[test]
+    fn equal_scores_go_by_ascending_id_and_nan_comes_last() {
+        assert_eq!(
+            best_documents(&[0.5, f32::NAN, 0.5, 0.7, f32::NEG_INFINITY], &[1, 0, 2, 3, 4], 10),
+            [3, 0, 2, 4, 1]
+        );
+        assert_eq!(best_documents(&[0.5, 0.5, 0.5], &[2, 0, 1], 10), [1, 2, 0]);
+        assert_eq!(best_documents(&[-0.0, 0.0], &[0, 1], 10), [0, 1]);
+        assert_eq!(best_documents(&[f32::NAN, f32::NAN], &[1, 0], 1), [1]);
+        assert!(best_documents(&[], &[], 10).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn the_best_are_the_first_of_the_sorted(
+            scores in prop::collection::vec(prop_oneof![Just(f32::NAN), Just(0.5), Just(-0.0), any::<f32>()], 1..60),
+            depth in 1_usize..70,
+        ) {
+            // Ids in the opposite order of the documents.
+            let byte_ranks: Vec<u32> = (0..).take(scores.len()).collect::<Vec<_>>().into_iter().rev().collect();
+            let all = best_documents(&scores, &byte_ranks, scores.len());
+            for pair in all.windows(2) {
+                let (a, b) = (pair[0] as usize, pair[1] as usize);
+                let in_order = scores[a] > scores[b]
+                    || (scores[b].is_nan() && !scores[a].is_nan())
+                    || ((scores[a] == scores[b] || scores[a].is_nan() && scores[b].is_nan()) && a > b);
+                prop_assert!(in_order, "{} before {}", a, b);
+            }
+            prop_assert_eq!(&all[..depth.min(all.len())], &best_documents(&scores, &byte_ranks, depth)[..]);
+        }
+
+        #[test]
+        fn every_value_is_between_zero_and_one(
+            judgements in prop::collection::btree_map(0_u32..30, -1.0_f64..4.0, 1..12),
+            ranking in Just((0_u32..30).collect::<Vec<_>>()).prop_shuffle(),
+            k in 1_usize..=DEPTH,
+        ) {
+            let judgements = graded(&judgements.into_iter().collect::<Vec<_>>());
+            for measure in MEASURES {
+                let value = value(measure, k, &ranking, &judgements);
+                prop_assert!((0.0..=1.0 + 1e-12).contains(&value), "{:?} {}", measure, value);
+            }
+        }
+    }
+}

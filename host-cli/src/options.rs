@@ -1,0 +1,293 @@
+//! The command line: every command, flag and default in one place.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::fit::{Negatives, Recipe};
+
+/// Trains, evaluates and applies query adapters: a small matrix that bends a query embedding toward the right
+/// documents, with documents and embedding model left as they are.
+#[derive(Debug, Parser)]
+#[command(name = "host-cli", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 success, 1 other failure, 2 usage, 3 input data refused, 4 output exists or \
+                        cannot be written, 5 numerical refusal."
+)]
+pub struct Options {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train an adapter on a data set and print how it compares with the untouched base.
+    Train(TrainOptions),
+    /// Print how well the base, and an adapter if given, finds the documents of a data set.
+    Evaluate(EvaluateOptions),
+    /// Transform query vectors by an adapter: .npy to .npy, or JSON Lines from stdin to stdout.
+    Apply(ApplyOptions),
+    /// Print what an adapter file holds, and verify it.
+    Inspect(InspectOptions),
+    /// Cross-check the kernel against an independent f64 reference implementation.
+    Check(CheckOptions),
+}
+
+/// Where a data set's vectors come from, and which instructions to use.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Folder with queries.npy, query_ids.json, corpus.npy and corpus_ids.json; without it the vectors are
+    /// those inside the data set files
+    #[arg(long, value_name = "DIR")]
+    pub embeddings: Option<PathBuf>,
+    /// SIMD level to use instead of the best one; all give the same bits
+    #[arg(long, value_name = "LEVEL")]
+    pub simd: Option<SimdLevel>,
+    /// Print one JSON object on stdout instead of tables
+    #[arg(long)]
+    pub json: bool,
+    /// Print neither progress nor notes
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// Options of `train`.
+#[derive(Debug, Args)]
+pub struct TrainOptions {
+    /// Data set to train on (EmbeddingQAFinetuneDataset JSON)
+    pub train: PathBuf,
+    /// Data set to choose the best epoch on; without it a share of the training queries is split off by document
+    #[arg(long, value_name = "FILE")]
+    pub validation: Option<PathBuf>,
+    /// Data set to report on, looked at once, at the end
+    #[arg(long, value_name = "FILE")]
+    pub test: Option<PathBuf>,
+    /// Adapter file to write
+    #[arg(long, short, value_name = "FILE", default_value = "adapter.qad")]
+    pub output: PathBuf,
+    /// Overwrite the output if it exists
+    #[arg(long)]
+    pub force: bool,
+    /// Settings to start from
+    #[arg(long, value_enum, default_value_t = Recipe::Default)]
+    pub recipe: Recipe,
+    /// Passes over the training pairs [default recipe: 16; reference: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub epochs: Option<u32>,
+    /// Pairs a step, at least 2 [default recipe: 64; reference: 10]
+    #[arg(long, value_name = "N", value_parser = batch_size)]
+    pub batch_size: Option<u32>,
+    /// Learning rate [default recipe: 0.0005; reference: 0.00002]
+    #[arg(long, value_parser = not_negative)]
+    pub lr: Option<f32>,
+    /// Factor of the cosine before the softmax, 1 / temperature [20]
+    #[arg(long, value_parser = positive)]
+    pub scale: Option<f32>,
+    /// Update rule [adamw]
+    #[arg(long, value_enum)]
+    pub optimizer: Option<OptimizerName>,
+    /// Strength of weight decay [0.01]
+    #[arg(long, value_name = "X", value_parser = not_negative)]
+    pub weight_decay: Option<f32>,
+    /// Decay of the first moment [0.9]
+    #[arg(long, value_name = "X", value_parser = below_one)]
+    pub beta1: Option<f32>,
+    /// Decay of the second moment [0.999]
+    #[arg(long, value_name = "X", value_parser = below_one)]
+    pub beta2: Option<f32>,
+    /// Added to the root of the second moment [1e-8]
+    #[arg(long, value_name = "X", value_parser = positive)]
+    pub eps: Option<f32>,
+    /// Largest global norm of the gradient; `inf` for no clipping [1.0]
+    #[arg(long, value_name = "NORM", value_parser = positive_or_infinite)]
+    pub clip: Option<f32>,
+    /// Steps of linear warm-up [a tenth of all steps]
+    #[arg(long, value_name = "STEPS")]
+    pub warmup: Option<u32>,
+    /// Course of the learning rate after the warm-up: to 0 at the last step, or constant [linear]
+    #[arg(long, value_enum)]
+    pub schedule: Option<ScheduleName>,
+    /// Train a bias too
+    #[arg(long)]
+    pub bias: bool,
+    /// What a query's answer is told apart from [default recipe: positives, in-batch beyond 4096 documents;
+    /// reference: in-batch]
+    #[arg(long, value_enum)]
+    pub negatives: Option<Negatives>,
+    /// Seed of the order of the pairs and of the split
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Share of the queries to split off for validation when there is no --validation
+    #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = share)]
+    pub validation_share: f64,
+    /// Name of the embedding model, kept in the adapter file
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub base_model: String,
+    /// Text the model puts before a query, kept in the adapter file
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub query_prefix: String,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "flattened into the help of its fields")]
+    pub common: Common,
+}
+
+/// Options of `evaluate`.
+#[derive(Debug, Args)]
+pub struct EvaluateOptions {
+    /// Data set to evaluate on (EmbeddingQAFinetuneDataset JSON)
+    pub dataset: PathBuf,
+    /// Adapter file to compare with the base
+    #[arg(long, short, value_name = "FILE")]
+    pub adapter: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "flattened into the help of its fields")]
+    pub common: Common,
+}
+
+/// Options of `apply`.
+#[derive(Debug, Args)]
+pub struct ApplyOptions {
+    /// Adapter file
+    #[arg(long, short, value_name = "FILE")]
+    pub adapter: PathBuf,
+    /// Query vectors: an .npy file, or `-` for JSON Lines on stdin
+    #[arg(long, short, value_name = "FILE", default_value = "-")]
+    pub input: PathBuf,
+    /// Where to write: an .npy file, or `-` for JSON Lines on stdout
+    #[arg(long, short, value_name = "FILE", default_value = "-")]
+    pub output: PathBuf,
+    /// Overwrite the output if it exists
+    #[arg(long)]
+    pub force: bool,
+    /// SIMD level to use instead of the best one; all give the same bits
+    #[arg(long, value_name = "LEVEL")]
+    pub simd: Option<SimdLevel>,
+}
+
+/// Options of `inspect`.
+#[derive(Debug, Args)]
+pub struct InspectOptions {
+    /// Adapter file
+    pub adapter: PathBuf,
+    /// Print one JSON object instead of lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `check`.
+#[derive(Debug, Args)]
+pub struct CheckOptions {
+    /// Data set whose vectors to check with, beside the built-in ones
+    pub dataset: Option<PathBuf>,
+    /// Folder with the data set's vectors
+    #[arg(long, value_name = "DIR")]
+    pub embeddings: Option<PathBuf>,
+    /// SIMD level to check instead of the best one
+    #[arg(long, value_name = "LEVEL")]
+    pub simd: Option<SimdLevel>,
+}
+
+/// Names of the kernel's SIMD levels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum SimdLevel {
+    Scalar,
+    Sse2,
+    Avx2,
+    Avx512,
+    Neon,
+    Simd128,
+}
+
+/// Names of the kernel's update rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum OptimizerName {
+    Adamw,
+    Adam,
+    Sgd,
+}
+
+/// Names of the kernel's learning-rate schedules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum ScheduleName {
+    Linear,
+    Cosine,
+    Constant,
+}
+
+fn number(text: &str, expected: &str, ok: impl Fn(f32) -> bool) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(value) if ok(value) => Ok(value),
+        _ => Err(format!("expected {expected}")),
+    }
+}
+
+fn batch_size(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(1) => Err("expected at least 2: a pair alone has no other document to be told apart from".to_owned()),
+        Ok(value @ 2..=65_536) => Ok(value),
+        _ => Err("expected a number from 2 to 65536".to_owned()),
+    }
+}
+
+fn not_negative(text: &str) -> Result<f32, String> {
+    number(text, "a finite number, 0 or more", |x| x >= 0.0 && x.is_finite())
+}
+
+fn positive(text: &str) -> Result<f32, String> {
+    number(text, "a finite number above 0", |x| x > 0.0 && x.is_finite())
+}
+
+fn positive_or_infinite(text: &str) -> Result<f32, String> {
+    number(text, "a number above 0, or inf", |x| x > 0.0)
+}
+
+fn below_one(text: &str) -> Result<f32, String> {
+    number(text, "a number from 0 to below 1", |x| (0.0..1.0).contains(&x))
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value < 1.0 => Ok(value),
+        _ => Err("expected a number between 0 and 1".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused() {
+        for (flag, value) in [
+            ("--lr", "-1"),
+            ("--lr", "NaN"),
+            ("--lr", "inf"),
+            ("--scale", "0"),
+            ("--eps", "0"),
+            ("--beta1", "1"),
+            ("--clip", "0"),
+            ("--epochs", "0"),
+            ("--batch-size", "0"),
+            ("--batch-size", "1"),
+            ("--weight-decay", "-0.1"),
+            ("--validation-share", "1"),
+            ("--seed", "-1"),
+        ] {
+            let flag = format!("{flag}={value}");
+            assert!(Options::try_parse_from(["host-cli", "train", "x.json", &flag]).is_err(), "{flag}");
+        }
+        assert!(Options::try_parse_from(["host-cli", "train", "x.json", "--clip=inf", "--lr=0"]).is_ok());
+    }
+}

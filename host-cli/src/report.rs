@@ -1,0 +1,216 @@
+//! What is said of a split: base against adapted, as a table for people and as JSON for programs.
+
+use comfy_table::{CellAlignment, Table};
+use query_adapter::sample::Generator;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::metrics::{Evaluation, Metric, compare};
+
+/// The metrics of the table, by name; JSON has all of [`Metric::STANDARD`].
+const SHOWN: [&str; 8] =
+    ["hit_rate@1", "hit_rate@5", "hit_rate@10", "mrr@5", "mrr@10", "ndcg@10", "recall@10", "map@100"];
+
+/// Resamples of the paired bootstrap.
+const RESAMPLES: usize = 10_000;
+
+/// Base and adapted on the same queries.
+#[derive(Clone, Debug)]
+pub struct Comparison {
+    /// Without an adapter.
+    pub base: Evaluation,
+    /// Through the adapter, if there is one.
+    pub adapted: Option<Evaluation>,
+}
+
+/// A split of the data, and parts of it that are shown apart.
+#[derive(Clone, Debug)]
+pub struct SplitReport {
+    /// The split's name: `validation`, `test`, `train` or a file's.
+    pub name: String,
+    /// All its queries.
+    pub all: Comparison,
+    /// Named parts of its queries.
+    pub groups: Vec<(String, Comparison)>,
+}
+
+impl Comparison {
+    /// The queries for which `keep` holds; none when there are none.
+    #[must_use]
+    pub fn select(&self, keep: impl Fn(usize) -> bool) -> Option<Self> {
+        let base = self.base.select(&keep)?;
+        let adapted = match &self.adapted {
+            Some(adapted) => Some(adapted.select(&keep)?),
+            None => None,
+        };
+        Some(Self { base, adapted })
+    }
+
+    /// The 95 % interval of the mean gain in nDCG@10, by a paired bootstrap over queries.
+    ///
+    /// The resamples come from a fixed seed: the same values give the same interval everywhere.
+    #[must_use]
+    pub fn gain_interval(&self) -> Option<(f64, f64)> {
+        let base = self.base.values(Metric::NDCG_AT_10)?;
+        let gains: Vec<f64> =
+            self.adapted.as_ref()?.values(Metric::NDCG_AT_10)?.zip(base).map(|(a, b)| a - b).collect();
+        Some(bootstrap_interval(&gains))
+    }
+
+    fn object(&self) -> Map<String, Value> {
+        let means = |evaluation: &Evaluation| -> Map<String, Value> {
+            evaluation.means().map(|(metric, mean)| (metric.to_string(), json!(mean))).collect()
+        };
+        let mut object = Map::new();
+        object.insert("base".into(), means(&self.base).into());
+        if let Some(adapted) = &self.adapted {
+            object.insert("adapted".into(), means(adapted).into());
+            let deltas = self.base.means().zip(adapted.means());
+            let delta: Map<String, Value> = deltas
+                .map(|((metric, base), (_, adapted))| (metric.to_string(), json!(adapted - base)))
+                .collect();
+            object.insert("delta".into(), delta.into());
+            if let Some((low, high)) = self.gain_interval() {
+                object.insert("interval".into(), json!({ "ndcg@10": [low, high] }));
+            }
+            if let Some(changed) = compare(&self.base, adapted) {
+                object.insert("won".into(), json!(changed.won.len()));
+                object.insert("lost".into(), json!(changed.lost.len()));
+            }
+        }
+        object.insert("queries".into(), json!(self.base.queries().len()));
+        object
+    }
+}
+
+/// The 2.5th and 97.5th percentile of the mean of resampled `values`.
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    reason = "numbers of queries are far below 2^32"
+)]
+fn bootstrap_interval(values: &[f64]) -> (f64, f64) {
+    let mut generator = Generator::new(0x626f_6f74);
+    let n = values.len() as u32;
+    let mut means: Vec<f64> = (0..RESAMPLES)
+        .map(|_| {
+            let sum: f64 = (0..n).map(|_| values[generator.below(n) as usize]).sum();
+            sum / f64::from(n)
+        })
+        .collect();
+    means.sort_unstable_by(f64::total_cmp);
+    (means[RESAMPLES / 40], means[RESAMPLES - 1 - RESAMPLES / 40])
+}
+
+impl SplitReport {
+    /// The table, a line of what was won and lost, and the interval.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let parts: Vec<(&str, &Comparison)> = core::iter::once(("all", &self.all))
+            .chain(self.groups.iter().map(|(name, comparison)| (name.as_str(), comparison)))
+            .collect();
+        let mut table = Table::new();
+        table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED);
+        let mut header = vec![self.name.clone()];
+        for (name, comparison) in &parts {
+            let queries = comparison.base.queries().len();
+            if parts.len() == 1 {
+                header.push(format!("base ({queries} queries)"));
+                if comparison.adapted.is_some() {
+                    header.extend(["adapted".to_owned(), "change".to_owned()]);
+                }
+            } else {
+                header.push(format!("{name} ({queries})"));
+            }
+        }
+        let columns = header.len();
+        table.set_header(header);
+        for shown in SHOWN {
+            let mut row = vec![shown.to_owned()];
+            for (_, comparison) in &parts {
+                let of = |evaluation: &Evaluation| {
+                    evaluation.means().find(|(metric, _)| metric.to_string() == shown).map(|(_, mean)| mean)
+                };
+                let base = of(&comparison.base).unwrap_or(f64::NAN);
+                let adapted = comparison.adapted.as_ref().and_then(of);
+                match adapted {
+                    Some(adapted) if parts.len() > 1 => row.push(format!("{base:.4} → {adapted:.4}")),
+                    Some(adapted) => {
+                        row.extend([base, adapted].map(|mean| format!("{mean:.4}")));
+                        row.push(format!("{:+.4}", adapted - base));
+                    }
+                    None => row.push(format!("{base:.4}")),
+                }
+            }
+            table.add_row(row);
+        }
+        for column in 1..columns {
+            if let Some(column) = table.column_mut(column) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        let mut text = format!("{table}\n");
+        for (name, comparison) in &parts {
+            let label = if parts.len() == 1 { String::new() } else { format!("{name}: ") };
+            if let Some(adapted) = &comparison.adapted
+                && let Some(changed) = compare(&comparison.base, adapted)
+                && let Some((low, high)) = comparison.gain_interval()
+            {
+                text += &format!(
+                    "{label}{} queries won, {} lost; gain in nDCG@10: 95 % interval [{low:+.4}, {high:+.4}]\n",
+                    changed.won.len(),
+                    changed.lost.len(),
+                );
+            }
+        }
+        text
+    }
+
+    fn value(&self) -> Value {
+        let mut object = self.all.object();
+        if !self.groups.is_empty() {
+            let groups: Map<String, Value> = self
+                .groups
+                .iter()
+                .map(|(name, comparison)| (name.clone(), comparison.object().into()))
+                .collect();
+            object.insert("groups".into(), groups.into());
+        }
+        object.into()
+    }
+}
+
+/// One JSON object: a single split's fields at the top, several splits under their names, `extra` beside them.
+#[must_use]
+pub fn json_object(splits: &[SplitReport], extra: &impl Serialize) -> Value {
+    let mut object = match splits {
+        [split] => match split.value() {
+            Value::Object(object) => object,
+            _ => Map::new(),
+        },
+        _ => splits.iter().map(|split| (split.name.clone(), split.value())).collect(),
+    };
+    if let Ok(Value::Object(extra)) = serde_json::to_value(extra) {
+        object.extend(extra);
+    }
+    object.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interval_of_equal_gains_is_a_point() {
+        assert_eq!(bootstrap_interval(&[0.25; 40]), (0.25, 0.25));
+    }
+
+    #[test]
+    fn the_interval_is_near_the_normal_one_and_repeats() {
+        // Mean 0, standard deviation 1, n = 400: ±1.96 / 20.
+        let values: Vec<f64> = (0..400).map(|i| if i % 2 == 0 { 1.0 } else { -1.0 }).collect();
+        let (low, high) = bootstrap_interval(&values);
+        assert!((low + 0.098).abs() < 0.01 && (high - 0.098).abs() < 0.01, "{low} {high}");
+        assert_eq!(bootstrap_interval(&values), (low, high));
+    }
+}

@@ -1,0 +1,881 @@
+//! A data set joined with its vectors: what training and evaluation work on.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use query_adapter::MAX_DIM;
+use query_adapter::sample::{Generator, shuffle};
+
+use crate::dataset::{Dataset, Labels, Texts};
+use crate::defects::{DefectKind, Defects};
+use crate::failure::Failure;
+use crate::ids::Ids;
+use crate::json::quoted;
+use crate::metrics::Judgement;
+use crate::vectors::{Embeddings, Vectors};
+
+/// The norm up to which a vector counts as zero: normalising divides by no less.
+const ZERO_NORM: f64 = 1e-12;
+
+/// Queries with their relevant documents, and the corpus to find them in.
+///
+/// Queries and documents stand in the order of the data set file. Every query has at least one relevant
+/// document and every query and document has a vector; what had to be dropped for that is in
+/// [`defects`](Self::defects).
+#[derive(Clone, Debug)]
+pub struct RetrievalTask {
+    file: PathBuf,
+    queries: Vec<Query>,
+    query_vectors: Arc<Vectors>,
+    corpus: Arc<Corpus>,
+    defects: Defects,
+}
+
+/// A query.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// Its id.
+    pub id: Arc<str>,
+    /// Its text.
+    pub text: Arc<str>,
+    /// The documents that answer it, at least one, all with a grade above 0, in the order of the file, none
+    /// twice.
+    pub positives: Vec<Judgement>,
+    /// Documents known not to answer it, none of them a positive, in the order of the file, none twice.
+    pub negatives: Vec<u32>,
+    row: usize,
+}
+
+/// The documents.
+#[derive(Clone, Debug)]
+pub struct Corpus {
+    texts: Texts,
+    rows: Vec<usize>,
+    vectors: Arc<Vectors>,
+    byte_ranks: Vec<u32>,
+    text_groups: Vec<u32>,
+}
+
+impl RetrievalTask {
+    /// Reads a data set and joins it with its vectors, see [`join`](Self::join).
+    ///
+    /// # Errors
+    ///
+    /// As [`Dataset::load`] and [`join`](Self::join).
+    pub fn load(file: &Path, embeddings: Option<&Embeddings>) -> Result<Self, Failure> {
+        Self::join(Dataset::load(file)?, embeddings)
+    }
+
+    /// Joins a data set with `embeddings`, or, without any, with the vectors of its own file.
+    ///
+    /// Vectors of ids that the data set does not have are ignored: one folder may serve several data sets.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Input`] when there are no vectors or no queries or no documents, a vector is missing,
+    /// queries and documents differ in dimension, or no query has a relevant document.
+    pub fn join(dataset: Dataset, embeddings: Option<&Embeddings>) -> Result<Self, Failure> {
+        let Dataset {
+            file,
+            queries,
+            corpus,
+            relevant_docs,
+            negative_docs,
+            query_embeddings,
+            corpus_embeddings,
+            ..
+        } = dataset;
+        let mut defects = Defects::default();
+        if queries.ids.is_empty() {
+            return Err(Failure::input(&file, "\"queries\" is empty, expected at least one query"));
+        }
+        if corpus.ids.is_empty() {
+            return Err(Failure::input(&file, "\"corpus\" is empty, expected at least one document"));
+        }
+        let embeddings = match embeddings {
+            Some(embeddings) => embeddings.clone(),
+            None => {
+                let embeddings = inline_embeddings(&file, query_embeddings, corpus_embeddings)?;
+                note_surplus(&mut defects, &embeddings.queries, &queries.ids);
+                note_surplus(&mut defects, &embeddings.corpus, &corpus.ids);
+                embeddings
+            }
+        };
+        embeddings.require_one_dim(&file)?;
+        let dim = embeddings.corpus.dim();
+        if dim > MAX_DIM {
+            let problem = format!("the vectors have {dim} components, expected at most {MAX_DIM}");
+            return Err(Failure::input(&file, problem));
+        }
+
+        let corpus = Corpus::join(&file, corpus, embeddings.corpus, &mut defects)?;
+        let relevant = ByQuery::new(&relevant_docs, &queries.ids, &mut defects);
+        // An entry of `negative_docs` without its query says nothing that is missed.
+        let negative =
+            negative_docs.as_deref().map(|lists| ByQuery::new(lists, &queries.ids, &mut Defects::default()));
+        let mut joined = Vec::with_capacity(queries.ids.len());
+        let mut missing = Missing::default();
+        for (id, text) in queries.ids.as_slice().iter().zip(queries.texts) {
+            let positives = positives_of(id, relevant.get(id), &corpus, &mut defects);
+            if positives.is_empty() {
+                defects.add(DefectKind::QueryWithoutLabels, || quoted(id));
+                continue;
+            }
+            let negatives = negative.as_ref().and_then(|negative| negative.get(id));
+            let negatives = negatives_of(id, negatives, &positives, &corpus, &mut defects);
+            let Some(row) = embeddings.queries.index_of(id) else {
+                missing.add(id);
+                continue;
+            };
+            if text.trim().is_empty() {
+                defects.add(DefectKind::EmptyQuery, || quoted(id));
+            }
+            if is_zero(embeddings.queries.row(row)) {
+                defects.add(DefectKind::ZeroQueryVector, || quoted(id));
+            }
+            joined.push(Query { id: Arc::clone(id), text, positives, negatives, row });
+        }
+        missing.refuse(&file, "query", embeddings.queries.source())?;
+        if joined.is_empty() {
+            let problem = "no query has a relevant document in the corpus: nothing to train on or to evaluate; \
+                           check that \"relevant_docs\" uses the ids of \"queries\" and \"corpus\"";
+            return Err(Failure::input(&file, problem));
+        }
+        Ok(Self { file, queries: joined, query_vectors: embeddings.queries, corpus: corpus.into(), defects })
+    }
+
+    /// The data set's file.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// The number of components of every vector, 1 to [`MAX_DIM`].
+    #[must_use]
+    pub fn dim(&self) -> usize {
+        self.corpus.vectors.dim()
+    }
+
+    /// The queries, at least one.
+    #[must_use]
+    pub fn queries(&self) -> &[Query] {
+        &self.queries
+    }
+
+    /// The vector of a query, as its file has it.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such query.
+    #[must_use]
+    pub fn query_vector(&self, query: usize) -> &[f32] {
+        self.query_vectors.row(self.queries[query].row)
+    }
+
+    /// The documents, at least one.
+    #[must_use]
+    pub fn corpus(&self) -> &Corpus {
+        &self.corpus
+    }
+
+    /// What was found wrong and dropped or kept.
+    #[must_use]
+    pub fn defects(&self) -> &Defects {
+        &self.defects
+    }
+
+    /// Splits off a share of the queries such that no document, and no two documents of the same text, are
+    /// relevant to queries of both parts. Both parts have the whole corpus and no defects of their own.
+    ///
+    /// Queries that share relevant documents, also through others, stay together. The groups, in the order of
+    /// their first queries, are shuffled by `seed`; those that still fit into `share` of the queries are
+    /// split off in that order. When none fits, the smallest is split off.
+    ///
+    /// Returns the rest and the part split off, both with queries in the order of the file.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Usage`] when `share` is not between 0 and 1; [`Failure::Input`] when all queries hang
+    /// together.
+    pub fn split_by_document(&self, share: f64, seed: u64) -> Result<(Self, Self), Failure> {
+        if !(share > 0.0 && share < 1.0) {
+            let problem =
+                format!("the share of queries to split off is {share}, expected a number between 0 and 1");
+            return Err(Failure::Usage(problem));
+        }
+        let groups = self.document_groups();
+        if groups.len() < 2 {
+            let problem = format!(
+                "all {} queries share relevant documents, so none can be split off for validation by document; \
+                 give --validation",
+                self.queries.len()
+            );
+            return Err(Failure::input(&self.file, problem));
+        }
+        let mut order: Vec<u32> = (0..).take(groups.len()).collect();
+        shuffle(&mut order, &mut Generator::new(seed));
+        let order = || order.iter().map(|&group| &groups[group as usize]);
+
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "a share of a number of queries is no greater than it"
+        )]
+        let wanted = ((share * self.queries.len() as f64).round() as usize).min(self.queries.len() - 1);
+        let mut is_split_off = vec![false; self.queries.len()];
+        let mut count = 0;
+        for group in order() {
+            if count + group.len() <= wanted {
+                count += group.len();
+                group.iter().for_each(|&query| is_split_off[query] = true);
+            }
+        }
+        if count == 0 {
+            let smallest = order().min_by_key(|group| group.len());
+            smallest.into_iter().flatten().for_each(|&query| is_split_off[query] = true);
+        }
+        let part = |wanted| {
+            let chosen =
+                self.queries.iter().zip(&is_split_off).filter(|&(_, &split_off)| split_off == wanted);
+            Self {
+                file: self.file.clone(),
+                queries: chosen.map(|(query, _)| query.clone()).collect(),
+                query_vectors: Arc::clone(&self.query_vectors),
+                corpus: Arc::clone(&self.corpus),
+                defects: Defects::default(),
+            }
+        };
+        Ok((part(false), part(true)))
+    }
+
+    /// The queries that hang together by relevant documents, in the order of the groups' first queries.
+    fn document_groups(&self) -> Vec<Vec<usize>> {
+        // A forest over documents: each points to another of its group, or to itself.
+        let mut parents: Vec<u32> = (0..).take(self.corpus.len()).collect();
+        let documents_of = |query: &Query| -> Vec<u32> {
+            query.positives.iter().map(|positive| self.corpus.text_group(positive.document)).collect()
+        };
+        for query in &self.queries {
+            let documents = documents_of(query);
+            for pair in documents.windows(2) {
+                let (a, b) = (root(&mut parents, pair[0]), root(&mut parents, pair[1]));
+                parents[a as usize] = b;
+            }
+        }
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        let mut group_of = HashMap::new();
+        for (index, query) in self.queries.iter().enumerate() {
+            let Some(&document) = documents_of(query).first() else { continue };
+            let group = *group_of.entry(root(&mut parents, document)).or_insert_with(|| {
+                groups.push(Vec::new());
+                groups.len() - 1
+            });
+            groups[group].push(index);
+        }
+        groups
+    }
+}
+
+/// The root of a document's tree; the path to it is halved on the way.
+fn root(parents: &mut [u32], mut document: u32) -> u32 {
+    while parents[document as usize] != document {
+        let grandparent = parents[parents[document as usize] as usize];
+        parents[document as usize] = grandparent;
+        document = grandparent;
+    }
+    document
+}
+
+impl Corpus {
+    fn join(
+        file: &Path,
+        texts: Texts,
+        vectors: Arc<Vectors>,
+        defects: &mut Defects,
+    ) -> Result<Self, Failure> {
+        let mut missing = Missing::default();
+        let mut rows = Vec::with_capacity(texts.ids.len());
+        for id in texts.ids.as_slice() {
+            match vectors.index_of(id) {
+                Some(row) => rows.push(row),
+                None => missing.add(id),
+            }
+        }
+        missing.refuse(file, "document", vectors.source())?;
+
+        let mut text_groups = Vec::with_capacity(rows.len());
+        // Look-ups only.
+        let mut first_of_text: HashMap<&str, u32> = HashMap::new();
+        let mut first_of_vector: HashMap<&[u32], u32> = HashMap::new();
+        for (document, (text, &row)) in (0..).zip(texts.texts.iter().zip(&rows)) {
+            let example = |first: u32| {
+                let (id, first) = (&texts.ids[document], &texts.ids[first]);
+                move || format!("{} as {}", quoted(id), quoted(first))
+            };
+            if text.trim().is_empty() {
+                defects.add(DefectKind::EmptyDocument, || quoted(&texts.ids[document]));
+                text_groups.push(document);
+            } else {
+                let first = *first_of_text.entry(text).or_insert(document);
+                text_groups.push(first);
+                if first != document {
+                    defects.add(DefectKind::RepeatedDocumentText, example(first));
+                }
+            }
+            let vector = vectors.row(row);
+            if is_zero(vector) {
+                defects.add(DefectKind::ZeroDocumentVector, || quoted(&texts.ids[document]));
+                continue;
+            }
+            let first = *first_of_vector.entry(bytemuck::cast_slice(vector)).or_insert(document);
+            if first != document {
+                defects.add(DefectKind::RepeatedDocumentVector, example(first));
+            }
+        }
+        if rows.len() == 1 {
+            defects.add(DefectKind::SingleDocument, || quoted(&texts.ids[0]));
+        }
+        let byte_ranks = texts.ids.byte_ranks();
+        Ok(Self { texts, rows, vectors, byte_ranks, text_groups })
+    }
+
+    /// The number of documents.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "a corpus is never empty")]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The id of a document.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such document; so do the methods below.
+    #[must_use]
+    pub fn id(&self, document: u32) -> &str {
+        &self.texts.ids[document]
+    }
+
+    /// The text of a document.
+    #[must_use]
+    pub fn text(&self, document: u32) -> &str {
+        &self.texts.texts[document as usize]
+    }
+
+    /// The vector of a document, as its file has it.
+    #[must_use]
+    pub fn vector(&self, document: u32) -> &[f32] {
+        self.vectors.row(self.rows[document as usize])
+    }
+
+    /// The first document with the same text; the document itself where its text is empty.
+    #[must_use]
+    pub fn text_group(&self, document: u32) -> u32 {
+        self.text_groups[document as usize]
+    }
+
+    /// The document with this id.
+    #[must_use]
+    pub fn index_of(&self, id: &str) -> Option<u32> {
+        self.texts.ids.index_of(id)
+    }
+
+    /// For each document, the place of its id among all ids in ascending byte order: equal scores are ordered
+    /// by it.
+    #[must_use]
+    pub fn byte_ranks(&self) -> &[u32] {
+        &self.byte_ranks
+    }
+}
+
+/// The vectors that stand in the data set file itself.
+fn inline_embeddings(
+    file: &Path,
+    queries: Option<Vectors>,
+    corpus: Option<Vectors>,
+) -> Result<Embeddings, Failure> {
+    let missing = match (queries, corpus) {
+        (Some(queries), Some(corpus)) => {
+            return Ok(Embeddings { queries: queries.into(), corpus: corpus.into() });
+        }
+        (None, Some(_)) => "there are vectors for documents but none for queries",
+        (Some(_), None) => "there are vectors for queries but none for documents",
+        (None, None) => "there are no vectors",
+    };
+    let problem = format!(
+        "{missing}, expected them in the file as \"query_embeddings\" and \"corpus_embeddings\" {{id: [numbers]}} or \
+         in a folder with queries.npy, query_ids.json, corpus.npy and corpus_ids.json; embed the texts with your \
+         model and give the folder with --embeddings"
+    );
+    Err(Failure::input(file, problem))
+}
+
+/// Lists of documents, by the query that they belong to.
+struct ByQuery<'a> {
+    lists: HashMap<&'a str, &'a Labels>,
+}
+
+impl<'a> ByQuery<'a> {
+    fn new(lists: &'a [Labels], queries: &Ids, defects: &mut Defects) -> Self {
+        for list in lists {
+            if queries.index_of(&list.query).is_none() {
+                defects.add(DefectKind::LabelsOfAbsentQuery, || quoted(&list.query));
+            }
+        }
+        Self { lists: lists.iter().map(|list| (list.query.as_str(), list)).collect() }
+    }
+
+    fn get(&self, query: &str) -> Option<&'a Labels> {
+        self.lists.get(query).copied()
+    }
+}
+
+fn positives_of(
+    query: &str,
+    labels: Option<&Labels>,
+    corpus: &Corpus,
+    defects: &mut Defects,
+) -> Vec<Judgement> {
+    let mut seen = HashSet::new();
+    let mut positives = Vec::new();
+    for label in labels.into_iter().flat_map(|labels| &labels.documents) {
+        let example = || format!("{} → {}", quoted(query), quoted(&label.document));
+        match corpus.index_of(&label.document) {
+            None => defects.add(DefectKind::LabelOfAbsentDocument, example),
+            Some(document) if !seen.insert(document) => defects.add(DefectKind::RepeatedLabel, example),
+            Some(document) if label.grade > 0.0 => positives.push(Judgement { document, grade: label.grade }),
+            Some(_) => {}
+        }
+    }
+    positives
+}
+
+fn negatives_of(
+    query: &str,
+    labels: Option<&Labels>,
+    positives: &[Judgement],
+    corpus: &Corpus,
+    defects: &mut Defects,
+) -> Vec<u32> {
+    let mut seen = HashSet::new();
+    let mut negatives = Vec::new();
+    for label in labels.into_iter().flat_map(|labels| &labels.documents) {
+        let example = || format!("{} → {}", quoted(query), quoted(&label.document));
+        match corpus.index_of(&label.document) {
+            None => defects.add(DefectKind::NegativeOfAbsentDocument, example),
+            Some(document) if positives.iter().any(|positive| positive.document == document) => {
+                defects.add(DefectKind::NegativeIsRelevant, example);
+            }
+            Some(document) if !seen.insert(document) => defects.add(DefectKind::RepeatedLabel, example),
+            Some(document) => negatives.push(document),
+        }
+    }
+    negatives
+}
+
+/// Counts ids without a vector.
+#[derive(Default)]
+struct Missing {
+    first: Option<String>,
+    count: usize,
+}
+
+impl Missing {
+    fn add(&mut self, id: &str) {
+        self.first.get_or_insert_with(|| quoted(id));
+        self.count += 1;
+    }
+
+    fn refuse(self, file: &Path, kind: &str, source: &str) -> Result<(), Failure> {
+        let Some(first) = self.first else { return Ok(()) };
+        let others = match self.count - 1 {
+            0 => String::new(),
+            others => format!(" (and {others} more)"),
+        };
+        let problem = format!(
+            "the {kind} {first}{others} has no vector, expected one in {source}; embed all texts of this file"
+        );
+        Err(Failure::input(file, problem))
+    }
+}
+
+fn note_surplus(defects: &mut Defects, vectors: &Vectors, ids: &Ids) {
+    for row in 0..vectors.len() {
+        let id = vectors.id(row);
+        if ids.index_of(id).is_none() {
+            defects.add(DefectKind::SurplusVector, || quoted(id));
+        }
+    }
+}
+
+fn is_zero(vector: &[f32]) -> bool {
+    vector.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>() <= ZERO_NORM * ZERO_NORM
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const QUERIES: &str = r#""queries": {"q2": "b", "q1": "a", "q3": "c"}"#;
+    const CORPUS: &str = r#""corpus": {"d2": "y", "d1": "x", "d3": "z"}"#;
+    const LABELS: &str = r#""relevant_docs": {"q1": ["d1"], "q2": ["d2", "d1"], "q3": ["d3"]}"#;
+    const QUERY_VECTORS: &str = r#""query_embeddings": {"q1": [1, 0], "q2": [0, 1], "q3": [1, 1]}"#;
+    const CORPUS_VECTORS: &str = r#""corpus_embeddings": {"d1": [1, 0.1], "d2": [0.1, 1], "d3": [2, 2]}"#;
+
+    fn join(sections: &[&str]) -> Result<RetrievalTask, Failure> {
+        let text = format!("{{{}}}", sections.join(", "));
+        RetrievalTask::join(Dataset::parse(Path::new("train.json"), text.as_bytes())?, None)
+    }
+
+    /// The task of the five sections above with one of them replaced.
+    fn with(section: &str) -> Result<RetrievalTask, Failure> {
+        let key = section.split(':').next().expect("a key");
+        let mut sections = [QUERIES, CORPUS, LABELS, QUERY_VECTORS, CORPUS_VECTORS];
+        match sections.iter_mut().find(|known| known.starts_with(key)) {
+            Some(known) => *known = section,
+            None => return join(&[&sections[..], &[section]].concat()),
+        }
+        join(&sections)
+    }
+
+    fn refusal(result: Result<RetrievalTask, Failure>) -> String {
+        let failure = result.expect_err("must be refused");
+        assert_eq!(failure.exit_code(), 3);
+        failure.to_string()
+    }
+
+    fn positives(task: &RetrievalTask, query: usize) -> Vec<(&str, f64)> {
+        let positives = &task.queries()[query].positives;
+        positives.iter().map(|positive| (task.corpus().id(positive.document), positive.grade)).collect()
+    }
+
+    #[test]
+    fn queries_and_documents_keep_their_order_and_find_their_vectors() {
+        let task = join(&[QUERIES, CORPUS, LABELS, QUERY_VECTORS, CORPUS_VECTORS]).expect("joined");
+        assert_eq!(task.queries().iter().map(|query| &*query.id).collect::<Vec<_>>(), ["q2", "q1", "q3"]);
+        assert_eq!((&*task.queries()[0].text, task.query_vector(0)), ("b", &[0.0, 1.0][..]));
+        assert_eq!(positives(&task, 0), [("d2", 1.0), ("d1", 1.0)]);
+        let corpus = task.corpus();
+        assert_eq!(
+            (corpus.len(), corpus.id(1), corpus.text(1), corpus.vector(1)),
+            (3, "d1", "x", &[1.0, 0.1][..])
+        );
+        assert_eq!((corpus.index_of("d3"), corpus.byte_ranks()), (Some(2), &[1, 0, 2][..]));
+        assert_eq!(task.dim(), 2);
+        assert!(task.defects().is_empty(), "{:?}", task.defects());
+    }
+
+    #[test]
+    fn labels_of_absent_documents_are_dropped_and_named() {
+        let task =
+            with(r#""relevant_docs": {"q1": ["gone", "d1"], "q2": ["gone"], "q3": ["d3"]}"#).expect("joined");
+        assert_eq!(task.queries().iter().map(|query| &*query.id).collect::<Vec<_>>(), ["q1", "q3"]);
+        assert_eq!(positives(&task, 0), [("d1", 1.0)]);
+        let lines: Vec<_> = task.defects().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            [
+                "labels of documents that are not in the corpus: 2, ignored (\"q2\" → \"gone\", \"q1\" → \"gone\")",
+                "queries without a relevant document: 1, left out (\"q2\")",
+            ]
+        );
+    }
+
+    #[test]
+    fn queries_without_labels_and_labels_without_queries_are_counted() {
+        let task = with(r#""relevant_docs": {"q1": [], "q3": ["d3"], "ghost": ["d1"]}"#).expect("joined");
+        assert_eq!(task.queries().len(), 1);
+        assert_eq!(task.defects().count(DefectKind::QueryWithoutLabels), 2);
+        assert_eq!(task.defects().count(DefectKind::LabelsOfAbsentQuery), 1);
+    }
+
+    #[test]
+    fn a_grade_of_zero_or_less_is_not_relevant() {
+        let task = with(r#""relevant_docs": {"q1": {"d1": 2, "d2": 0}, "q2": {"d1": 0, "d2": -1}}"#)
+            .expect("joined");
+        assert_eq!(task.queries().len(), 1);
+        assert_eq!(positives(&task, 0), [("d1", 2.0)]);
+        assert_eq!(task.defects().count(DefectKind::QueryWithoutLabels), 2);
+    }
+
+    #[test]
+    fn a_repeated_label_counts_once() {
+        let task = with(r#""relevant_docs": {"q1": ["d1", "d2", "d1"]}"#).expect("joined");
+        assert_eq!(positives(&task, 0), [("d1", 1.0), ("d2", 1.0)]);
+        assert_eq!(task.defects().count(DefectKind::RepeatedLabel), 1);
+    }
+
+    #[test]
+    fn negatives_are_kept_unless_they_are_relevant_repeated_or_absent() {
+        let task = with(r#""negative_docs": {"q1": ["d3", "d1", "gone", "d2", "d3"], "ghost": ["d1"]}"#)
+            .expect("joined");
+        let negatives: Vec<_> = task.queries()[1].negatives.iter().map(|&d| task.corpus().id(d)).collect();
+        assert_eq!(negatives, ["d3", "d2"]);
+        assert!(task.queries()[0].negatives.is_empty());
+        let defects = task.defects();
+        assert_eq!(defects.count(DefectKind::NegativeIsRelevant), 1);
+        assert_eq!(defects.count(DefectKind::NegativeOfAbsentDocument), 1);
+        assert_eq!(defects.count(DefectKind::RepeatedLabel), 1);
+    }
+
+    #[test]
+    fn a_document_graded_zero_may_be_a_negative() {
+        let task = join(&[
+            QUERIES,
+            CORPUS,
+            r#""relevant_docs": {"q1": {"d1": 1, "d2": 0}}, "negative_docs": {"q1": ["d2"]}"#,
+            QUERY_VECTORS,
+            CORPUS_VECTORS,
+        ])
+        .expect("joined");
+        assert_eq!(task.queries()[0].negatives, [0]);
+        assert!(task.defects().count(DefectKind::NegativeIsRelevant) == 0);
+    }
+
+    #[test]
+    fn nothing_to_train_on_is_refused() {
+        for (section, expected) in [
+            (r#""relevant_docs": {}"#, "no query has a relevant document in the corpus"),
+            (r#""relevant_docs": {"q1": ["gone"]}"#, "no query has a relevant document in the corpus"),
+            (r#""queries": {}"#, "\"queries\" is empty"),
+            (r#""corpus": {}"#, "\"corpus\" is empty"),
+        ] {
+            let message = refusal(with(section));
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn missing_vectors_are_asked_for() {
+        let message = refusal(join(&[QUERIES, CORPUS, LABELS]));
+        assert!(message.contains("there are no vectors, expected them in the file as"), "{message}");
+        assert!(message.contains("give the folder with --embeddings"), "{message}");
+        let message = refusal(join(&[QUERIES, CORPUS, LABELS, CORPUS_VECTORS]));
+        assert!(message.contains("vectors for documents but none for queries"), "{message}");
+        let message = refusal(join(&[QUERIES, CORPUS, LABELS, QUERY_VECTORS]));
+        assert!(message.contains("vectors for queries but none for documents"), "{message}");
+    }
+
+    #[test]
+    fn a_missing_vector_is_named_with_its_source() {
+        let message = refusal(with(r#""query_embeddings": {"q1": [1, 0]}"#));
+        let expected = "train.json: the query \"q2\" (and 1 more) has no vector, expected one in query_embeddings of \
+                        train.json; embed all texts of this file";
+        assert_eq!(message, expected);
+        let message = refusal(with(r#""corpus_embeddings": {"d1": [1, 0], "d2": [1, 0]}"#));
+        assert!(message.contains("the document \"d3\" has no vector"), "{message}");
+    }
+
+    #[test]
+    fn a_query_that_is_left_out_needs_no_vector() {
+        let task = join(&[
+            QUERIES,
+            CORPUS,
+            r#""relevant_docs": {"q1": ["d1"]}"#,
+            r#""query_embeddings": {"q1": [1, 0]}"#,
+            CORPUS_VECTORS,
+        ]);
+        assert_eq!(task.expect("joined").queries().len(), 1);
+    }
+
+    #[test]
+    fn dimensions_must_agree_and_stay_within_bounds() {
+        let message =
+            refusal(with(r#""corpus_embeddings": {"d1": [1, 0, 0], "d2": [1, 0, 0], "d3": [0, 0, 1]}"#));
+        assert!(message.contains("the query vectors have 2 components"), "{message}");
+        let long = format!("[{}1]", "0, ".repeat(MAX_DIM));
+        let vectors = |key, ids: [&str; 3]| {
+            format!("\"{key}\": {{{}}}", ids.map(|id| format!("\"{id}\": {long}")).join(","))
+        };
+        let message = refusal(join(&[
+            QUERIES,
+            CORPUS,
+            LABELS,
+            &vectors("query_embeddings", ["q1", "q2", "q3"]),
+            &vectors("corpus_embeddings", ["d1", "d2", "d3"]),
+        ]));
+        assert!(message.contains("the vectors have 8193 components, expected at most 8192"), "{message}");
+    }
+
+    #[test]
+    fn surplus_vectors_in_the_file_are_ignored_and_counted() {
+        let task =
+            with(r#""corpus_embeddings": {"d1": [1, 0], "d2": [0, 1], "unused": [1, 1], "d3": [2, 2]}"#);
+        let task = task.expect("joined");
+        assert_eq!(task.corpus().len(), 3);
+        assert_eq!(task.corpus().vector(2), [2.0, 2.0]);
+        assert_eq!(task.defects().count(DefectKind::SurplusVector), 1);
+    }
+
+    #[test]
+    fn vectors_given_apart_take_the_place_of_those_in_the_file() {
+        let dataset = |sections: &[&str]| {
+            Dataset::parse(Path::new("train.json"), format!("{{{}}}", sections.join(",")).as_bytes())
+                .expect("read")
+        };
+        let other = dataset(&[
+            QUERIES,
+            CORPUS,
+            LABELS,
+            r#""query_embeddings": {"other": [9, 9], "q1": [5, 0], "q2": [0, 5], "q3": [5, 5]}"#,
+            CORPUS_VECTORS,
+        ]);
+        let embeddings = Embeddings {
+            queries: other.query_embeddings.expect("vectors").into(),
+            corpus: other.corpus_embeddings.expect("vectors").into(),
+        };
+        let task = RetrievalTask::join(
+            dataset(&[QUERIES, CORPUS, LABELS, QUERY_VECTORS, CORPUS_VECTORS]),
+            Some(&embeddings),
+        )
+        .expect("joined");
+        assert_eq!(task.query_vector(0), [0.0, 5.0]);
+        // One folder may serve several data sets: what this one does not use is no defect.
+        assert!(task.defects().is_empty());
+    }
+
+    #[test]
+    fn zero_vectors_empty_texts_and_repetitions_are_used_and_counted() {
+        let task = join(&[
+            r#""queries": {"q1": " \t", "q2": "b", "q3": "c"}"#,
+            r#""corpus": {"d1": "x", "d2": "x", "d3": "", "d4": ""}"#,
+            r#""relevant_docs": {"q1": ["d1"], "q2": ["d2"], "q3": ["d3"]}"#,
+            r#""query_embeddings": {"q1": [1, 0], "q2": [0, -0.0], "q3": [1e-13, 0]}"#,
+            r#""corpus_embeddings": {"d1": [0, 0], "d2": [1, 1], "d3": [1, 1], "d4": [1, 1]}"#,
+        ])
+        .expect("joined");
+        let counts: Vec<_> = task.defects().iter().map(|defect| (defect.kind, defect.count)).collect();
+        assert_eq!(
+            counts,
+            [
+                (DefectKind::EmptyQuery, 1),
+                (DefectKind::EmptyDocument, 2),
+                (DefectKind::RepeatedDocumentText, 1),
+                (DefectKind::RepeatedDocumentVector, 2),
+                (DefectKind::ZeroQueryVector, 2),
+                (DefectKind::ZeroDocumentVector, 1),
+            ]
+        );
+        assert_eq!(
+            (0..4).map(|document| task.corpus().text_group(document)).collect::<Vec<_>>(),
+            [0, 0, 2, 3]
+        );
+    }
+
+    #[test]
+    fn a_corpus_of_one_document_is_called_out() {
+        let task = join(&[
+            QUERIES,
+            r#""corpus": {"d1": "x"}"#,
+            r#""relevant_docs": {"q1": ["d1"]}"#,
+            QUERY_VECTORS,
+            r#""corpus_embeddings": {"d1": [1, 0]}"#,
+        ]);
+        assert_eq!(task.expect("joined").defects().count(DefectKind::SingleDocument), 1);
+    }
+
+    /// A task of `labels.len()` queries over documents 0, 1, …, each text its own unless `texts` says
+    /// otherwise.
+    fn task_of(labels: &[Vec<u32>], texts: impl Fn(u32) -> String) -> RetrievalTask {
+        let documents = labels.iter().flatten().copied().max().unwrap_or(0) + 1;
+        let entries =
+            |count: u32, entry: &dyn Fn(u32) -> String| (0..count).map(entry).collect::<Vec<_>>().join(",");
+        let queries = u32::try_from(labels.len()).expect("few");
+        let text = format!(
+            r#"{{"queries": {{{}}}, "corpus": {{{}}}, "relevant_docs": {{{}}},
+               "query_embeddings": {{{}}}, "corpus_embeddings": {{{}}}}}"#,
+            entries(queries, &|q| format!("\"q{q}\": \"query {q}\"")),
+            entries(documents, &|d| format!("\"d{d}\": \"{}\"", texts(d))),
+            entries(queries, &|q| {
+                let documents = labels[q as usize].iter().map(|d| format!("\"d{d}\"")).collect::<Vec<_>>();
+                format!("\"q{q}\": [{}]", documents.join(","))
+            }),
+            entries(queries, &|q| format!("\"q{q}\": [1, {q}]")),
+            entries(documents, &|d| format!("\"d{d}\": [1, {d}]")),
+        );
+        let dataset = Dataset::parse(Path::new("train.json"), text.as_bytes()).expect("read");
+        RetrievalTask::join(dataset, None).expect("joined")
+    }
+
+    fn ids(task: &RetrievalTask) -> Vec<&str> {
+        task.queries().iter().map(|query| &*query.id).collect()
+    }
+
+    #[test]
+    fn a_split_is_decided_by_its_seed_alone() {
+        let task = task_of(&(0..20).map(|query| vec![query]).collect::<Vec<_>>(), |d| d.to_string());
+        let split = |seed| task.split_by_document(0.2, seed).expect("split");
+        assert_eq!(ids(&split(1).1), ids(&split(1).1));
+        assert_ne!(ids(&split(1).1), ids(&split(2).1));
+        // The choice is a promise: it never changes.
+        assert_eq!(ids(&split(42).1), ["q7", "q9", "q15", "q16"]);
+        assert_eq!(split(42).0.queries().len(), 16);
+        assert_eq!(split(42).1.corpus().len(), 20);
+        assert_eq!(split(42).1.query_vector(1), [1.0, 9.0]);
+    }
+
+    #[test]
+    fn queries_that_share_documents_through_others_stay_together() {
+        // 0–1–2 by documents, 3–4 by one text under two ids.
+        let labels = [vec![0], vec![0, 1], vec![1], vec![2], vec![3]];
+        let task = task_of(&labels, |d| if d >= 2 { "same".to_owned() } else { d.to_string() });
+        for seed in 0..20 {
+            let (rest, split_off) = task.split_by_document(0.4, seed).expect("split");
+            assert_eq!((ids(&rest), ids(&split_off)), (vec!["q0", "q1", "q2"], vec!["q3", "q4"]));
+        }
+    }
+
+    #[test]
+    fn the_smallest_group_is_split_off_when_none_fits() {
+        let task = task_of(&[vec![0], vec![0], vec![0], vec![1], vec![1]], |d| d.to_string());
+        let (rest, split_off) = task.split_by_document(0.1, 7).expect("split");
+        assert_eq!((ids(&rest), ids(&split_off)), (vec!["q0", "q1", "q2"], vec!["q3", "q4"]));
+    }
+
+    #[test]
+    fn a_split_never_takes_everything() {
+        let task = task_of(&[vec![0], vec![1], vec![2]], |d| d.to_string());
+        for seed in 0..20 {
+            let (rest, split_off) = task.split_by_document(0.99, seed).expect("split");
+            assert!(!rest.queries().is_empty() && !split_off.queries().is_empty());
+        }
+    }
+
+    #[test]
+    fn queries_that_all_hang_together_cannot_be_split() {
+        let task = task_of(&[vec![0, 1], vec![1, 2], vec![2, 0]], |d| d.to_string());
+        let message = refusal(task.split_by_document(0.5, 7).map(|(rest, _)| rest));
+        assert!(
+            message.contains("all 3 queries share relevant documents") && message.contains("--validation")
+        );
+        for share in [0.0, 1.0, -0.1, 2.0, f64::NAN] {
+            assert_eq!(task.split_by_document(share, 7).expect_err("must be refused").exit_code(), 2);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_document_is_relevant_on_both_sides(
+            labels in prop::collection::vec(prop::collection::vec(0_u32..40, 1..4), 2..40),
+            share in 0.05_f64..0.95,
+            seed in any::<u64>(),
+        ) {
+            let task = task_of(&labels, |d| (d / 2).to_string());
+            let Ok((rest, split_off)) = task.split_by_document(share, seed) else { return Ok(()) };
+            let texts = |task: &RetrievalTask| -> HashSet<u32> {
+                let positives = task.queries().iter().flat_map(|query| &query.positives);
+                positives.map(|positive| task.corpus().text_group(positive.document)).collect()
+            };
+            prop_assert!(texts(&rest).is_disjoint(&texts(&split_off)));
+            prop_assert!(!rest.queries().is_empty() && !split_off.queries().is_empty());
+            // Together they are the whole, each in the order of the file.
+            let mut both: Vec<_> = ids(&rest).into_iter().chain(ids(&split_off)).collect();
+            let place = |id: &&str| id[1..].parse::<usize>().expect("a number");
+            prop_assert!(ids(&rest).is_sorted_by_key(place) && ids(&split_off).is_sorted_by_key(place));
+            both.sort_by_key(place);
+            prop_assert_eq!(both, ids(&task));
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! `host-cli train`: load, split, fit, compare, save.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use query_adapter::image::{Metadata, Similarity, Training, Validation};
+use query_adapter::{Decay, Level, OptimizerKind};
+use serde_json::json;
+
+use crate::adapter_file;
+use crate::failure::Failure;
+use crate::files::check_output;
+use crate::fit::{Adapter, Fit, Recipe, Settings, fit, optimizer_name, require_negatives};
+use crate::metrics::Metric;
+use crate::options::{OptimizerName, ScheduleName, TrainOptions};
+use crate::ranking::Index;
+use crate::report::{Comparison, SplitReport, json_object};
+use crate::retrieval_task::RetrievalTask;
+use crate::vectors::Embeddings;
+
+/// Name and version of this program, as adapter files have it.
+const TOOL: &str = concat!("host-cli ", env!("CARGO_PKG_VERSION"));
+
+/// Runs the command; returns what to print on stdout.
+///
+/// # Errors
+///
+/// Every [`Failure`]; nothing is written then.
+pub fn run(options: &TrainOptions, level: Level, note: &mut dyn FnMut(&str)) -> Result<String, Failure> {
+    check_output(&options.output, options.force)?;
+    let settings = settings(options);
+    let embeddings = options.common.embeddings.as_deref().map(Embeddings::load).transpose()?;
+    let mut load = |file: &Path| -> Result<RetrievalTask, Failure> {
+        let task = RetrievalTask::load(file, embeddings.as_ref())?;
+        for defect in task.defects().iter() {
+            note(&format!("{}: {defect}", file.display()));
+        }
+        Ok(task)
+    };
+    let whole = load(&options.train)?;
+    let given_validation = options.validation.as_deref().map(&mut load).transpose()?;
+    let test = options.test.as_deref().map(&mut load).transpose()?;
+    for other in given_validation.iter().chain(&test) {
+        require_same_dim(&whole, other)?;
+    }
+
+    require_negatives(&whole, settings.recipe, "training pairs")?;
+    let (train, validation) = match given_validation {
+        Some(validation) => (whole, Some(validation)),
+        None if settings.recipe == Recipe::Reference => (whole, None),
+        None => {
+            let (train, validation) = whole.split_by_document(options.validation_share, options.seed)?;
+            note(&format!(
+                "no --validation: {} of {} queries are split off by document (seed {}) to choose the epoch on",
+                validation.queries().len(),
+                whole.queries().len(),
+                options.seed
+            ));
+            let left = "training pairs left by the split for validation (give --validation to keep all)";
+            require_negatives(&train, settings.recipe, left)?;
+            (train, Some(validation))
+        }
+    };
+    let index = Index::new(train.corpus(), train.dim(), level)?;
+    let validation = match validation {
+        Some(task) => {
+            let index = index_of(&task, &train, &index, level)?;
+            Some((task, index))
+        }
+        None => None,
+    };
+
+    let started = Instant::now();
+    let bar = progress_bar(options.common.quiet);
+    let chooser = validation.as_ref().map(|(task, index)| (task, index));
+    let fitted = fit(&train, &index, chooser, &settings, level, |progress| {
+        bar.set_length(u64::from(progress.steps));
+        bar.set_position(u64::from(progress.step));
+        bar.set_message(format!("epoch {} loss {:.4} lr {:.2e}", progress.epoch, progress.loss, progress.lr));
+    });
+    bar.finish_and_clear();
+    let fitted = fitted?;
+    let seconds = started.elapsed();
+    for line in &fitted.notes {
+        note(line);
+    }
+
+    let trained_on = trained_documents(&train);
+    let mut splits = Vec::new();
+    if let Some((task, index)) = &validation {
+        splits.push(split_report("validation", task, index, &fitted.adapter, &trained_on)?);
+    }
+    if let Some(task) = &test {
+        let index = index_of(task, &train, &index, level)?;
+        splits.push(split_report("test", task, &index, &fitted.adapter, &trained_on)?);
+    }
+    if splits.is_empty() {
+        note(
+            "neither --validation nor --test: the comparison is on the training queries, which flatters the adapter",
+        );
+        let all = comparison(&train, &index, &fitted.adapter)?;
+        splits.push(SplitReport { name: "train".to_owned(), all, groups: Vec::new() });
+    }
+
+    let validation_ndcg = (validation.is_some() && settings.recipe == Recipe::Default)
+        .then(|| splits.first().and_then(|split| ndcg_pair(&split.all)))
+        .flatten();
+    let metadata = metadata(options, &settings, &fitted, validation_ndcg, &train);
+    adapter_file::save(&options.output, options.force, &fitted.adapter, metadata)?;
+    Ok(if options.common.json {
+        json_text(&splits, &fitted, &settings, seconds)
+    } else {
+        text(&splits, &fitted, &settings, seconds, &options.output)
+    })
+}
+
+/// The recipe's settings with what the command line says instead.
+fn settings(options: &TrainOptions) -> Settings {
+    let mut settings = Settings::of(options.recipe);
+    fn set<T>(place: &mut T, value: Option<T>) {
+        if let Some(value) = value {
+            *place = value;
+        }
+    }
+    set(&mut settings.epochs, options.epochs);
+    set(&mut settings.batch_size, options.batch_size);
+    set(&mut settings.scale, options.scale);
+    settings.negatives = options.negatives.or(settings.negatives);
+    let optimizer = &mut settings.optimizer;
+    set(&mut optimizer.lr, options.lr);
+    set(&mut optimizer.weight_decay, options.weight_decay);
+    set(&mut optimizer.beta1, options.beta1);
+    set(&mut optimizer.beta2, options.beta2);
+    set(&mut optimizer.eps, options.eps);
+    set(&mut optimizer.max_norm, options.clip);
+    set(
+        &mut optimizer.kind,
+        options.optimizer.map(|name| match name {
+            OptimizerName::Adamw => OptimizerKind::AdamW,
+            OptimizerName::Adam => OptimizerKind::Adam,
+            OptimizerName::Sgd => OptimizerKind::Sgd,
+        }),
+    );
+    settings.warmup = options.warmup;
+    set(
+        &mut settings.schedule,
+        options.schedule.map(|name| match name {
+            ScheduleName::Linear => Decay::Linear,
+            ScheduleName::Cosine => Decay::Cosine,
+            ScheduleName::Constant => Decay::Constant,
+        }),
+    );
+    settings.bias = options.bias;
+    settings.seed = options.seed;
+    settings
+}
+
+fn require_same_dim(train: &RetrievalTask, other: &RetrievalTask) -> Result<(), Failure> {
+    if train.dim() == other.dim() {
+        return Ok(());
+    }
+    let problem = format!(
+        "its vectors have {} components, those of {} have {}; embed all splits with one model",
+        other.dim(),
+        train.file().display(),
+        train.dim()
+    );
+    Err(Failure::input(other.file(), problem))
+}
+
+/// The index of a task's corpus: that of the training corpus where they are the same.
+fn index_of(
+    task: &RetrievalTask,
+    train: &RetrievalTask,
+    index: &Index,
+    level: Level,
+) -> Result<Index, Failure> {
+    if core::ptr::eq(task.corpus(), train.corpus()) {
+        return Ok(index.clone());
+    }
+    Index::new(task.corpus(), task.dim(), level)
+}
+
+/// A bar on stderr, if that is a terminal and the user wants one.
+fn progress_bar(quiet: bool) -> ProgressBar {
+    let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    let bar = ProgressBar::with_draw_target(None, target);
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {per_sec} {eta} left");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+/// Documents that training has seen as an answer, by id and text: another file's ids may name other documents.
+fn trained_documents(train: &RetrievalTask) -> HashSet<(&str, &str)> {
+    let corpus = train.corpus();
+    let positives = train.queries().iter().flat_map(|query| &query.positives);
+    positives.map(|positive| (corpus.id(positive.document), corpus.text(positive.document))).collect()
+}
+
+fn comparison(task: &RetrievalTask, index: &Index, adapter: &Adapter) -> Result<Comparison, Failure> {
+    let base = index.evaluate::<Vec<query_adapter::Lanes>>(task, None)?;
+    Ok(Comparison { base, adapted: Some(index.evaluate(task, Some(adapter))?) })
+}
+
+fn split_report(
+    name: &str,
+    task: &RetrievalTask,
+    index: &Index,
+    adapter: &Adapter,
+    trained_on: &HashSet<(&str, &str)>,
+) -> Result<SplitReport, Failure> {
+    let all = comparison(task, index, adapter)?;
+    let corpus = task.corpus();
+    let seen = |query: usize| {
+        let positives = &task.queries()[query].positives;
+        positives.iter().any(|p| trained_on.contains(&(corpus.id(p.document), corpus.text(p.document))))
+    };
+    let mut groups = Vec::new();
+    // One group alone would repeat the whole.
+    if let (Some(with), Some(without)) = (all.select(seen), all.select(|query| !seen(query))) {
+        groups.push(("answers seen in training".to_owned(), with));
+        groups.push(("answers unseen".to_owned(), without));
+    }
+    Ok(SplitReport { name: name.to_owned(), all, groups })
+}
+
+fn ndcg_pair(comparison: &Comparison) -> Option<(f64, f64)> {
+    let base = comparison.base.mean(Metric::NDCG_AT_10)?;
+    Some((base, comparison.adapted.as_ref()?.mean(Metric::NDCG_AT_10)?))
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "a rounded figure for people")]
+fn metadata<'a>(
+    options: &'a TrainOptions,
+    settings: &Settings,
+    fitted: &Fit,
+    validation: Option<(f64, f64)>,
+    train: &RetrievalTask,
+) -> Metadata<'a> {
+    Metadata {
+        tool: TOOL,
+        base_model: &options.base_model,
+        query_prefix: &options.query_prefix,
+        document_prefix: "",
+        similarity: Similarity::Cosine,
+        normalized: queries_are_normalized(train),
+        training: Some(Training {
+            recipe: recipe_name(settings.recipe),
+            optimizer: optimizer_name(settings.optimizer.kind),
+            epochs: settings.epochs,
+            kept_epoch: fitted.kept_epoch,
+            steps: u64::from(fitted.steps),
+            batch_size: settings.batch_size,
+            lr: settings.optimizer.lr,
+            scale: settings.scale,
+            seed: settings.seed,
+            pairs: fitted.pairs as u64,
+            validation: validation.map(|(base, adapted)| Validation {
+                base_ndcg_at_10: base as f32,
+                adapted_ndcg_at_10: adapted as f32,
+            }),
+        }),
+    }
+}
+
+fn recipe_name(recipe: Recipe) -> &'static str {
+    match recipe {
+        Recipe::Default => "default",
+        Recipe::Reference => "reference",
+    }
+}
+
+/// Whether all training queries have a norm of 1, as far as `f32` can tell.
+fn queries_are_normalized(train: &RetrievalTask) -> bool {
+    (0..train.queries().len()).all(|query| {
+        let square: f64 = train.query_vector(query).iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+        (square - 1.0).abs() < 1e-4
+    })
+}
+
+fn json_text(splits: &[SplitReport], fitted: &Fit, settings: &Settings, seconds: Duration) -> String {
+    let loss: Vec<f64> = fitted.epochs.iter().map(|epoch| epoch.loss).collect();
+    let ndcg: Vec<Option<f64>> = fitted.epochs.iter().map(|epoch| epoch.validation_ndcg).collect();
+    let train = json!({
+        "train": {
+            "steps": fitted.steps,
+            "epochs": fitted.epochs.len(),
+            "seconds": seconds.as_secs_f64(),
+            "loss": loss,
+            "validation_ndcg@10": ndcg,
+            "kept_epoch": fitted.kept_epoch,
+            "pairs": fitted.pairs,
+            "settings": settings,
+        }
+    });
+    format!("{}\n", json_object(splits, &train))
+}
+
+fn text(
+    splits: &[SplitReport],
+    fitted: &Fit,
+    settings: &Settings,
+    seconds: Duration,
+    output: &Path,
+) -> String {
+    let mut text = String::new();
+    for split in splits {
+        text += &split.table();
+        text.push('\n');
+    }
+    let first = fitted.epochs.first().map_or(f64::NAN, |epoch| epoch.loss);
+    let last = fitted.epochs.last().map_or(f64::NAN, |epoch| epoch.loss);
+    text += &format!(
+        "{} steps on {} pairs in {:.1} s; mean loss {first:.4} in the first epoch, {last:.4} in the last\n",
+        fitted.steps,
+        fitted.pairs,
+        seconds.as_secs_f64()
+    );
+    let worse = splits.iter().filter_map(|split| ndcg_pair(&split.all).map(|pair| (&split.name, pair)));
+    for (name, (base, adapted)) in worse {
+        if adapted < base {
+            text += &format!("the base was better on {name}: nDCG@10 {base:.4} against {adapted:.4}\n");
+        }
+    }
+    text += &match fitted.kept_epoch {
+        0 => format!(
+            "no epoch was better than the base on validation: {} holds the identity\n",
+            output.display()
+        ),
+        kept => format!("{} holds the adapter after epoch {kept} of {}\n", output.display(), settings.epochs),
+    };
+    text
+}

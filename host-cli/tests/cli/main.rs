@@ -1,0 +1,9 @@
+//! The command line from end to end, through the real binary.
+
+mod apply;
+mod evaluate;
+mod inspect;
+mod output;
+mod refusals;
+mod support;
+mod train;

@@ -1,0 +1,246 @@
+//! What is refused, by which exit code, in whose name; and that nothing is written then.
+
+use std::fs;
+
+use crate::support::{DIM, Data, Folder, levels, text, write_npy};
+
+const OUTPUT: i32 = 4;
+const INPUT: i32 = 3;
+const USAGE: i32 = 2;
+
+#[test]
+fn an_existing_output_is_refused_and_untouched_unless_forced() {
+    let folder = Folder::with_data();
+    folder.write("a.qad", "precious");
+    folder.refuses("train train.json -o a.qad", OUTPUT, &["a.qad: exists already", "--force"]);
+    assert_eq!(folder.read("a.qad"), b"precious");
+    folder.run("train train.json -o a.qad --force").assert().success();
+    assert_ne!(folder.read("a.qad"), b"precious");
+}
+
+#[test]
+fn the_output_is_checked_before_any_data_is_read() {
+    let folder = Folder::with_data();
+    folder.write("a.qad", "precious");
+    folder.refuses("train gone.json -o a.qad", OUTPUT, &["a.qad: exists already"]);
+    folder.refuses(
+        "train gone.json -o gone/a.qad",
+        OUTPUT,
+        &["gone/a.qad", "the folder gone does not exist"],
+    );
+    folder.refuses("train gone.json -o .", OUTPUT, &["this is a folder; name a file"]);
+    assert_eq!(folder.read("a.qad"), b"precious");
+}
+
+#[test]
+fn a_forced_output_stays_as_it_was_when_training_fails() {
+    let folder = Folder::with_data();
+    folder.write("a.qad", "precious");
+    folder.refuses("train gone.json -o a.qad --force", INPUT, &["gone.json: there is no such file"]);
+    assert_eq!(folder.read("a.qad"), b"precious");
+}
+
+#[test]
+fn data_that_is_missing_or_broken_is_named() {
+    let folder = Folder::with_data();
+    let good = text(&folder.read("train.json"));
+    folder.write("cut.json", &good[..good.len() / 2]);
+    folder.write("empty.json", "");
+    folder.write("rows.json", "{\"question\": \"a\", \"chunk\": \"b\"}\n");
+    folder.write("plain.json", Data::small().json(false));
+    folder.write("nan.json", good.replacen(": [", ": [NaN, ", 21));
+    fs::create_dir(folder.path("folder.json")).expect("a folder");
+    for (file, parts) in [
+        ("gone.json", &["there is no such file"][..]),
+        ("cut.json", &["the file ends in the middle of a value"]),
+        ("empty.json", &["the file is empty"]),
+        ("rows.json", &["found an object with the keys \"question\", \"chunk\"", "expected one object"]),
+        ("plain.json", &["there are no vectors", "--embeddings"]),
+        ("folder.json", &["this is a folder"]),
+    ] {
+        let named = [&[file], parts].concat();
+        folder.refuses(&format!("train {file} -o a.qad"), INPUT, &named);
+        folder.refuses(&format!("train train.json --test {file} -o a.qad"), INPUT, &named);
+        folder.refuses(&format!("train train.json --validation {file} -o a.qad"), INPUT, &named);
+        folder.refuses(&format!("evaluate {file}"), INPUT, &named);
+    }
+}
+
+#[test]
+fn vectors_that_are_not_finite_are_refused_by_id_and_component() {
+    let folder = Folder::with_data();
+    let good = text(&folder.read("train.json"));
+    for (word, found) in
+        [("NaN", "found NaN"), ("-Infinity", "found -Infinity"), ("1e39", "1e39 does not fit")]
+    {
+        let (before, after) = good.split_once("\"query_embeddings\": {\"q1-0-0\": [").expect("there");
+        let rest = &after[after.find(',').expect("there")..];
+        folder.write("bad.json", format!("{before}\"query_embeddings\": {{\"q1-0-0\": [{word}{rest}"));
+        folder.refuses("train bad.json -o a.qad", INPUT, &["bad.json", "\"q1-0-0\" component 0", found]);
+    }
+    let data = Data::small();
+    folder.write("plain.json", data.json(false));
+    data.write_folder(&folder.path("vectors"));
+    let mut rows: Vec<Vec<f32>> = data.documents.iter().map(|text| text.vector.clone()).collect();
+    rows[3][5] = f32::NAN;
+    write_npy(&folder.path("vectors/corpus.npy"), &rows.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let parts = ["vectors/corpus.npy", "row 3 (\"d1-3\") component 5", "found NaN"];
+    folder.refuses("train plain.json --embeddings vectors -o a.qad", INPUT, &parts);
+}
+
+#[test]
+fn a_folder_of_vectors_that_does_not_fit_is_named() {
+    let folder = Folder::with_data();
+    folder.write("plain.json", Data::small().json(false));
+    let train = "train plain.json --embeddings vectors -o a.qad";
+    folder.refuses(train, INPUT, &["vectors: there is no such folder"]);
+    Data::new(5, DIM, 1).write_folder(&folder.path("vectors"));
+    folder.refuses(train, INPUT, &["plain.json", "\"d1-5\""]);
+    let npy = folder.read("vectors/queries.npy");
+    folder.write("vectors/queries.npy", &npy[..npy.len() - 1]);
+    folder.refuses(train, INPUT, &["vectors/queries.npy", "cut off"]);
+}
+
+#[test]
+fn splits_of_different_dimensions_are_refused_by_name() {
+    let folder = Folder::with_data();
+    folder.write("narrow.json", Data::new(6, DIM - 1, 2).json(true));
+    for flag in ["--test", "--validation"] {
+        let parts = ["narrow.json", "7 components", "train.json", "8", "embed all splits with one model"];
+        folder.refuses(&format!("train train.json {flag} narrow.json -o a.qad"), INPUT, &parts);
+    }
+}
+
+#[test]
+fn pairs_without_negatives_are_refused_with_the_reason() {
+    let folder = Folder::with_data();
+    let mut data = Data::new(1, DIM, 1);
+    folder.write("one-document.json", data.json(true));
+    data.queries.truncate(1);
+    data.answers.truncate(1);
+    folder.write("one-pair.json", data.json(true));
+    let mut data = Data::new(2, DIM, 1);
+    folder.write("two-documents.json", data.json(true));
+    data.documents[1].text = data.documents[0].text.clone();
+    folder.write("one-text.json", data.json(true));
+
+    for (file, pairs) in [("one-document.json", 2), ("one-pair.json", 1)] {
+        let found = format!("training pairs: {pairs}, with one document between them");
+        let parts = [file, &found, "there is nothing to learn"];
+        folder.refuses(&format!("train {file} -o a.qad"), INPUT, &parts);
+        folder.refuses(&format!("train {file} --recipe reference -o a.qad"), INPUT, &parts);
+    }
+    // Equal texts are masked, so they are no negatives of each other.
+    folder.refuses(
+        "train one-text.json -o a.qad",
+        INPUT,
+        &["training pairs: 4, with one document between them"],
+    );
+    let parts = ["two-documents.json: training pairs left by the split for validation", "give --validation"];
+    folder.refuses("train two-documents.json -o a.qad", INPUT, &parts);
+    folder.stdout("train two-documents.json --validation two-documents.json -o a.qad");
+}
+
+#[test]
+fn queries_that_all_share_documents_need_a_validation_set() {
+    let mut data = Data::new(4, DIM, 1);
+    for (query, answers) in data.answers.iter_mut().enumerate() {
+        *answers = vec![query % 4, (query + 1) % 4];
+    }
+    let folder = Folder::with_data();
+    folder.write("ring.json", data.json(true));
+    let parts = ["ring.json: all 8 queries share relevant documents", "give --validation"];
+    folder.refuses("train ring.json -o a.qad", INPUT, &parts);
+    folder.stdout("train ring.json --validation test.json -o a.qad");
+}
+
+#[test]
+fn settings_out_of_range_are_usage_errors_that_name_the_flag() {
+    let folder = Folder::with_data();
+    for (flag, expected) in [
+        ("--epochs=0", "--epochs"),
+        ("--epochs=-1", "--epochs"),
+        ("--batch-size=0", "expected a number from 2 to 65536"),
+        ("--batch-size=1", "a pair alone has no other document to be told apart from"),
+        ("--lr=-1", "expected a finite number, 0 or more"),
+        ("--lr=NaN", "expected a finite number, 0 or more"),
+        ("--lr=inf", "expected a finite number, 0 or more"),
+        ("--scale=0", "expected a finite number above 0"),
+        ("--clip=0", "expected a number above 0, or inf"),
+        ("--beta1=1", "expected a number from 0 to below 1"),
+        ("--validation-share=0", "expected a number between 0 and 1"),
+        ("--optimizer=lamb", "adamw, adam, sgd"),
+        ("--schedule=step", "linear, cosine, constant"),
+        ("--recipe=best", "default, reference"),
+        ("--simd=mmx", "scalar, sse2, avx2, avx512, neon, simd128"),
+        ("--seed=-1", "--seed"),
+        ("--unknown", "--unknown"),
+    ] {
+        let before = folder.entries();
+        let assert = folder.run(&format!("train train.json {flag}")).assert().code(USAGE);
+        let stderr = text(&assert.get_output().stderr);
+        assert!(stderr.contains(expected), "{flag}: {stderr}");
+        assert_eq!(folder.entries(), before, "{flag}");
+    }
+    for words in ["", "train", "evaluate", "apply", "inspect", "fly"] {
+        folder.run(words).assert().code(USAGE);
+    }
+}
+
+#[test]
+fn a_simd_level_that_this_machine_lacks_is_a_usage_error_that_lists_its_own() {
+    let folder = Folder::with_adapter();
+    let absent = ["neon", "sse2"].into_iter().find(|name| !levels().contains(name)).expect("one of them");
+    let parts = [&format!("this machine has no SIMD level {absent}; it has scalar")[..]];
+    for words in ["train train.json", "evaluate train.json", "apply -a a.qad", "check"] {
+        folder.refuses(&format!("{words} --simd {absent}"), USAGE, &parts);
+    }
+}
+
+#[test]
+fn texts_that_do_not_fit_into_an_adapter_file_are_usage_errors() {
+    let folder = Folder::with_data();
+    let name = "m".repeat(257);
+    let assert = folder.run_with(&["train", "train.json", "--base-model", &name, "-q"]).assert().code(USAGE);
+    let stderr = text(&assert.get_output().stderr);
+    assert_eq!(stderr, "error: base_model has 257 bytes; at most 256 fit; shorten it\n");
+    assert!(!folder.exists("adapter.qad"));
+}
+
+#[test]
+fn an_adapter_of_another_dimension_is_refused_with_both() {
+    let folder = Folder::with_adapter();
+    folder.write("wide.json", Data::new(6, 2 * DIM, 2).json(true));
+    let parts = ["a.qad: the adapter takes vectors of 8 components", "the queries have 16"];
+    folder.refuses("evaluate wide.json --adapter a.qad", INPUT, &parts);
+}
+
+#[test]
+fn damaged_adapter_files_are_refused_everywhere() {
+    let folder = Folder::with_adapter();
+    let good = folder.read("a.qad");
+    let mut flipped = good.clone();
+    let last = flipped.len() - 1;
+    flipped[last] ^= 1;
+    let mut newer = good.clone();
+    newer[8] = 2;
+    folder.write("flipped.qad", &flipped);
+    folder.write("newer.qad", &newer);
+    folder.write("cut.qad", &good[..good.len() - 1]);
+    folder.write("empty.qad", "");
+    folder.write("longer.qad", [good.as_slice(), b"\0"].concat());
+    for (file, part) in [
+        ("gone.qad", "there is no such file"),
+        ("flipped.qad", "checksum of the payload"),
+        ("newer.qad", "version 2 is not known"),
+        ("cut.qad", "the image needs"),
+        ("longer.qad", "the image needs"),
+        ("empty.qad", "the image needs"),
+        ("train.json", "not an adapter file"),
+        (".", "this is a folder"),
+    ] {
+        for words in ["inspect", "evaluate test.json -a", "apply -a"] {
+            folder.refuses(&format!("{words} {file}"), INPUT, &[&format!("{file}: "), part]);
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Data set files of the shared case collection, where it is present; the unit tests have their own equivalents.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use host_cli::dataset::Dataset;
+use host_cli::defects::DefectKind::{self, *};
+use host_cli::metrics::{Measure, Metric};
+use host_cli::ranking::Index;
+use host_cli::retrieval_task::RetrievalTask;
+use host_cli::vectors::Matrix;
+use query_adapter::{Lanes, Level, Linear};
+
+/// What becomes of a file.
+enum Outcome {
+    /// It is used: the number of queries, hit rate@1 and MRR@10 without an adapter, and the defects counted.
+    Used(usize, f64, f64, &'static [(DefectKind, usize)]),
+    /// It is refused: every one of these stands in the message.
+    Refused(&'static [&'static str]),
+}
+use Outcome::{Refused, Used};
+
+const CASES: &[(&str, Outcome)] = &[
+    ("A1/train.json", Used(3, 1.0, 1.0, &[])),
+    ("A3/nan.json", Refused(&["\"q2\" component 1", "found NaN"])),
+    ("A3/infinity.json", Refused(&["\"q2\" component 1", "found Infinity"])),
+    ("A3/neg_infinity.json", Refused(&["\"q2\" component 1", "found -Infinity"])),
+    ("A3/string_nan.json", Refused(&["\"q2\" component 1", "\"NaN\""])),
+    ("A5/tiny_values.json", Used(3, 1.0, 1.0, &[])),
+    ("A7/dup_query_id.json", Refused(&["queries \"q1\"", "twice"])),
+    ("A7/dup_doc_embedding.json", Refused(&["corpus_embeddings \"d1\"", "twice"])),
+    ("A8/missing_doc.json", Used(2, 1.0, 1.0, &[(LabelOfAbsentDocument, 1), (QueryWithoutLabels, 1)])),
+    ("A8/one_of_two_missing.json", Used(3, 1.0, 1.0, &[(LabelOfAbsentDocument, 1)])),
+    ("A9/empty_list.json", Used(2, 1.0, 1.0, &[(QueryWithoutLabels, 1)])),
+    ("A9/no_entry.json", Used(2, 1.0, 1.0, &[(QueryWithoutLabels, 1)])),
+    ("A9/entry_without_query.json", Used(3, 1.0, 1.0, &[(LabelsOfAbsentQuery, 1)])),
+    ("A9/no_labels_at_all.json", Refused(&["no query has a relevant document"])),
+    ("A11/int_ids_in_list.json", Used(2, 1.0, 1.0, &[])),
+    ("A11/string_instead_of_list.json", Used(2, 1.0, 1.0, &[])),
+    ("A11/graded_dict.json", Used(2, 1.0, 1.0, &[])),
+    ("A14/unicode_ids.json", Used(2, 1.0, 1.0, &[])),
+    ("A15/crlf.json", Used(3, 1.0, 1.0, &[])),
+    ("A15/crlf_in_text_empty_text.json", Used(3, 1.0, 1.0, &[(EmptyQuery, 1), (EmptyDocument, 1)])),
+    ("A15/raw_control_char.json", Refused(&["line 3 column", "queries \"q1\"", "control character"])),
+    ("A16/empty_file.json", Refused(&["the file is empty"])),
+    ("A16/nested_bomb.json", Refused(&["line 1 column", "expected one object"])),
+    ("A16/nested_bomb_unknown_key.json", Used(3, 1.0, 1.0, &[])),
+    ("A16/only_null.json", Refused(&["found null, expected one object"])),
+    ("A16/trailing_comma.json", Refused(&["line 24 column"])),
+    ("A16/trailing_garbage.json", Refused(&["more text after the object"])),
+    ("A16/truncated.json", Refused(&["the file ends in the middle of a value"])),
+    ("A16/two_objects.json", Refused(&["more text after the object"])),
+    ("A17/empty_vector.json", Refused(&["\"q2\": the vector is empty"])),
+    ("A17/missing_vector.json", Refused(&["the query \"q2\" has no vector"])),
+    ("A17/nested_vector.json", Refused(&["\"q2\" component 0: found sequence"])),
+    ("A17/null_component.json", Refused(&["\"q2\" component 2: found null"])),
+    ("A17/null_vector.json", Refused(&["\"q2\": found null"])),
+    ("A17/one_ragged_doc.json", Refused(&["\"d3\": the vector has 3 components, expected 4 as \"d1\" has"])),
+    ("A17/query4_doc3.json", Refused(&["4 components (\"q1\"", "3 (\"d1\")"])),
+    ("A28/no_queries.json", Refused(&["\"queries\" is empty"])),
+    ("A28/no_corpus.json", Refused(&["\"corpus\" is empty"])),
+    ("A28/plain_llamaindex_no_vectors.json", Refused(&["there are no vectors", "--embeddings"])),
+    ("A28/vector_for_absent_doc.json", Used(3, 1.0, 1.0, &[(SurplusVector, 1)])),
+    ("A28/vector_without_text.json", Used(3, 1.0, 1.0, &[(SurplusVector, 1)])),
+    (
+        "A30/train_dataset.json",
+        Refused(&["looks like JSON Lines rows", "\"chunk_id\", \"chunk\", \"question\", \"id\""]),
+    ),
+    ("A30/anchor_positive.json", Refused(&["looks like JSON Lines rows", "\"anchor\", \"positive\""])),
+    (
+        "A30/array_of_rows.json",
+        Refused(&["found a list of rows", "\"chunk_id\", \"chunk\", \"question\", \"id\""]),
+    ),
+    // Ties go by ascending id, as bytes.
+    ("D1/dataset.json", Used(1, 1.0, 1.0, &[(RepeatedDocumentVector, 3)])),
+    ("D3/dataset.json", Used(2, 0.5, 0.75, &[])),
+    ("D4/dataset.json", Used(1, 0.0, 0.5, &[(RepeatedDocumentVector, 2)])),
+    ("D5/dataset.json", Used(2, 1.0, 1.0, &[(LabelOfAbsentDocument, 2), (QueryWithoutLabels, 1)])),
+    ("D7/dataset.json", Used(2, 0.0, 0.5, &[])),
+    ("D8/dataset.json", Used(1, 0.0, 0.5, &[])),
+    ("D9/dataset.json", Used(1, 0.0, 0.5, &[])),
+    ("D12/dataset.json", Used(1, 1.0, 1.0, &[(ZeroDocumentVector, 1)])),
+    ("D14/dataset.json", Used(2, 1.0, 1.0, &[])),
+    ("D17/dataset.json", Used(1, 1.0, 1.0, &[(RepeatedDocumentVector, 2)])),
+    ("D18/dataset.json", Used(1, 1.0, 1.0, &[(SingleDocument, 1)])),
+];
+
+/// The folder of inputs, or a line on stderr, past the test harness, that says it is absent.
+fn inputs() -> Option<PathBuf> {
+    let inputs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/cases/inputs");
+    if inputs.is_dir() {
+        return Some(inputs);
+    }
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {} is absent", inputs.display());
+    None
+}
+
+#[test]
+fn every_data_set_of_the_collection_has_its_stated_outcome() {
+    let Some(inputs) = inputs() else { return };
+    for (name, outcome) in CASES {
+        let file = inputs.join(name);
+        assert!(file.is_file(), "{name} is missing from the collection");
+        let result = RetrievalTask::load(&file, None);
+        match outcome {
+            Refused(parts) => {
+                let failure = result.err().unwrap_or_else(|| panic!("{name} must be refused"));
+                let message = failure.to_string();
+                assert_eq!(failure.exit_code(), 3, "{name}: {message}");
+                assert!(message.contains(name) && !message.contains('\n'), "{name}: {message}");
+                for part in *parts {
+                    assert!(message.contains(part), "{name}: expected {part:?}: {message}");
+                }
+            }
+            Used(queries, hit_rate, mrr, defects) => {
+                let task = result.unwrap_or_else(|failure| panic!("{failure}"));
+                let index = Index::new(task.corpus(), task.dim(), Level::detect()).expect("an index");
+                let evaluation = index.evaluate(&task, None::<&Linear<Vec<Lanes>>>).expect("evaluated");
+                let mean = |measure, k| {
+                    evaluation.mean(Metric::new(measure, k).expect("a valid k")).expect("standard")
+                };
+                assert_eq!(evaluation.queries().len(), *queries, "{name}");
+                let found = (mean(Measure::HitRate, 1), mean(Measure::Mrr, 10));
+                assert_eq!(found, (*hit_rate, *mrr), "{name}: hit rate@1 and MRR@10");
+                let counts: Vec<_> =
+                    task.defects().iter().map(|defect| (defect.kind, defect.count)).collect();
+                assert_eq!(counts, *defects, "{name}");
+            }
+        }
+    }
+    let _ = writeln!(std::io::stderr(), "ran {} shared data set files", CASES.len());
+}
+
+#[test]
+fn tiny_components_keep_their_bits() {
+    let Some(inputs) = inputs() else { return };
+    let dataset = Dataset::load(&inputs.join("A5/tiny_values.json")).expect("read");
+    let vectors = dataset.query_embeddings.expect("vectors");
+    let bits: Vec<u32> = vectors.row(1).iter().map(|value| value.to_bits()).collect();
+    assert_eq!(bits, [0x0000_0001, 0x3f4c_cccd, 0x8000_0000, 0x0000_0000]);
+}
+
+#[test]
+fn every_npy_layout_gives_the_same_matrix_or_is_refused_by_name() {
+    let Some(inputs) = inputs() else { return };
+    let mut files: Vec<_> = fs::read_dir(inputs.join("A21"))
+        .expect("readable")
+        .map(|entry| entry.expect("readable").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "npy"))
+        .collect();
+    files.sort();
+    let mut refused = Vec::new();
+    for file in &files {
+        match Matrix::load(file) {
+            Ok(matrix) => {
+                assert_eq!((matrix.rows(), matrix.dim()), (2, 3), "{}", file.display());
+                assert_eq!(matrix.as_slice(), [1.5, -2.0, 0.25, 4.0, 5.5, -6.0], "{}", file.display());
+            }
+            Err(failure) => refused.push(failure.to_string()),
+        }
+    }
+    // numpy itself never writes "=", the byte order of whoever reads.
+    assert!(refused.iter().all(|message| message.contains("'descr': '=f4'")), "{refused:?}");
+    let _ = writeln!(std::io::stderr(), "read {} shared .npy files, {} refused", files.len(), refused.len());
+}

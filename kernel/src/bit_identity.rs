@@ -1,0 +1,624 @@
+//! Every operation against its definition, to the bit, on every level this processor has.
+
+use std::vec;
+use std::vec::Vec;
+
+use proptest::prelude::*;
+
+use crate::adam::{Optimizer, OptimizerKind, OptimizerState, Update, update_lanes};
+use crate::cross_entropy::{Mask, MaskEntry, PanelRows, mask_of_panel, softmax_cross_entropy_panel};
+use crate::lanes::{LANES, Lanes, PanelMatrix, panel_len, panels};
+use crate::linear::{Linear, linear_len};
+use crate::normalize::{normalize_backward_panel, normalize_rows};
+use crate::retrieve::cosine_scores;
+use crate::schedule::{Decay, Schedule};
+use crate::simd::{Level, dispatch};
+use crate::tile::product_columns;
+use crate::train::{Anchor, Batch, NormForm, StepReport, Trainer, norm_form, scratch_len};
+use crate::{math, reference};
+
+/// Runs a block once for each level, and names the level in what fails.
+macro_rules! on_every_level {
+    ($level:ident => $body:block) => {
+        for $level in Level::available() {
+            let run = std::panic::AssertUnwindSafe(|| $body);
+            if let Err(cause) = std::panic::catch_unwind(run) {
+                std::eprintln!("on level {}", $level.name());
+                std::panic::resume_unwind(cause);
+            }
+        }
+    };
+}
+
+fn same(a: f32, b: f32) -> bool {
+    a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
+}
+
+#[track_caller]
+fn assert_same(found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len());
+    for (i, (&a, &b)) in found.iter().zip(expected).enumerate() {
+        assert!(
+            same(a, b),
+            "element {i}: {a:e} ({:08x}), defined as {b:e} ({:08x})",
+            a.to_bits(),
+            b.to_bits()
+        );
+    }
+}
+
+/// Ordinary numbers, and any bit pattern: subnormal, infinite, NaN.
+fn any_value() -> impl Strategy<Value = f32> {
+    prop_oneof![
+        6 => -2.0f32..2.0,
+        1 => any::<u32>().prop_map(f32::from_bits),
+        1 => prop::sample::select(vec![0.0, -0.0, 1e-45, -1e-45, 1.17e-38, 3e38, -3e38, f32::INFINITY, f32::NAN]),
+    ]
+}
+
+fn any_values(len: impl Into<prop::collection::SizeRange>) -> impl Strategy<Value = Vec<f32>> {
+    prop::collection::vec(any_value(), len)
+}
+
+/// Values a batch is made of, from a generator, so that big shapes are cheap to draw.
+fn ordinary_values(len: usize, seed: u64) -> Vec<f32> {
+    let mut generator = crate::sample::Generator::new(seed);
+    (0..len).map(|_| (generator.below(20_001) as f32 - 10_000.0) / 10_000.0).collect()
+}
+
+fn columns(values: &[f32]) -> Vec<Lanes> {
+    values.chunks_exact(LANES).map(|chunk| Lanes(chunk.try_into().unwrap())).collect()
+}
+
+fn lane(columns: &[Lanes], lane: usize) -> Vec<f32> {
+    columns.iter().map(|column| column.0[lane]).collect()
+}
+
+#[test]
+fn all_levels_of_this_processor_are_here() {
+    let names: Vec<_> = Level::available().map(Level::name).collect();
+    std::println!("levels run: {}", names.join(", "));
+    assert!(names.contains(&"scalar"));
+    #[cfg(target_arch = "x86_64")]
+    {
+        assert!(names.contains(&"sse2"));
+        if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
+            assert!(names.contains(&"avx2"));
+        }
+        if std::is_x86_feature_detected!("avx512vbmi2") && std::is_x86_feature_detected!("avx512vpopcntdq") {
+            assert!(names.contains(&"avx512"));
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    assert!(names.contains(&"neon"));
+}
+
+#[test]
+fn forward_at_every_length() {
+    on_every_level!(level => {
+        for in_dim in (1..=33).chain([64, 100]) {
+            for (out_dim, rows, bias) in [(1, 1, false), (in_dim, 3, true), (33, 1, true), (70, 9, false)] {
+                check_forward(level, in_dim, out_dim, bias, &ordinary_values(rows * in_dim, 3), 5);
+            }
+        }
+        for out_dim in 1..=33 {
+            check_forward(level, 7, out_dim, out_dim % 2 == 0, &ordinary_values(5 * 7, 8), 9);
+        }
+        for rows in 1..=33 {
+            check_forward(level, 5, 20, true, &ordinary_values(rows * 5, 10), 11);
+        }
+    });
+}
+
+fn check_forward(level: Level, in_dim: usize, out_dim: usize, bias: bool, queries: &[f32], seed: u64) {
+    let weight = ordinary_values(out_dim * in_dim, seed);
+    let offsets = ordinary_values(out_dim, seed + 1);
+    check_forward_of(level, in_dim, out_dim, bias.then_some(&offsets), &weight, queries);
+}
+
+fn check_forward_of(
+    level: Level,
+    in_dim: usize,
+    out_dim: usize,
+    bias: Option<&Vec<f32>>,
+    weight: &[f32],
+    queries: &[f32],
+) {
+    let storage = vec![Lanes::ZERO; linear_len(in_dim, out_dim, bias.is_some())];
+    let mut adapter = Linear::identity(in_dim, out_dim, bias.is_some(), storage, level).unwrap();
+    adapter.set_weight(weight).unwrap();
+    if let Some(bias) = bias {
+        adapter.set_bias(bias).unwrap();
+    }
+    let lanes = adapter.weight().as_lanes();
+    let expected: Vec<f32> = queries
+        .chunks_exact(in_dim)
+        .flat_map(|query| {
+            (0..out_dim).map(move |r| reference::reference_forward(lanes, in_dim, bias.is_some(), query, r))
+        })
+        .collect();
+    let mut found = vec![9.0; expected.len()];
+    adapter.apply_batch(queries, &mut found).unwrap();
+    assert_same(&found, &expected);
+    for (query, expected) in queries.chunks_exact(in_dim).zip(expected.chunks_exact(out_dim)) {
+        let mut found = vec![9.0; out_dim];
+        adapter.apply(query, &mut found).unwrap();
+        assert_same(&found, expected);
+        for panel in 0..panels(out_dim) {
+            let lanes = adapter.apply_panel(panel, query).unwrap();
+            let width = (out_dim - panel * LANES).min(LANES);
+            assert_same(&lanes.0[..width], &expected[panel * LANES..][..width]);
+        }
+        assert!(adapter.apply_panel(panels(out_dim), query).is_err());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn exp_equals_its_definition(values in any_values(LANES)) {
+        on_every_level!(level => {
+            let found = dispatch!(level, s => {
+                s.to_lanes(math::exp_lanes(s, s.load(&Lanes(values.as_slice().try_into().unwrap()))))
+            });
+            assert_same(&found.0, &values.iter().map(|x| math::exp(*x)).collect::<Vec<_>>());
+        });
+    }
+
+    #[test]
+    fn lane_operations_equal_theirs(a in any_values(LANES), b in any_values(LANES), c in any_values(LANES)) {
+        let lanes = |x: &[f32]| Lanes(x.try_into().unwrap());
+        let zip = |f: &dyn Fn(f32, f32, f32) -> f32| -> Vec<f32> {
+            (0..LANES).map(|l| f(a[l], b[l], c[l])).collect()
+        };
+        on_every_level!(level => {
+            let (x, y, z) = (lanes(&a), lanes(&b), lanes(&c));
+            macro_rules! check {
+                ($s:ident => $op:expr, $definition:expr) => {
+                    let found = dispatch!(level, $s => $s.to_lanes($op));
+                    assert_same(&found.0, &zip(&$definition));
+                };
+            }
+            check!(s => s.fma(s.load(&x), s.load(&y), s.load(&z)), |a, b, c| math::fma(a, b, c));
+            check!(s => s.max(s.load(&x), s.load(&y)), |a, b, _| math::max(a, b));
+            check!(s => s.min(s.load(&x), s.load(&y)), |a, b, _| math::min(a, b));
+            check!(s => s.div(s.load(&x), s.load(&y)), |a, b, _| a / b);
+            check!(s => s.sqrt(s.load(&x)), |a, _, _| math::sqrt(a));
+            const MASK: u16 = 0b1010_0000_1111_0001;
+            let found = dispatch!(level, s => s.to_lanes(s.select(s.mask(MASK), s.load(&x), s.load(&y))));
+            let chosen: Vec<f32> = (0..LANES).map(|l| if MASK & (1 << l) != 0 { a[l] } else { b[l] }).collect();
+            assert_same(&found.0, &chosen);
+        });
+    }
+
+    #[test]
+    fn forward_of_any_bits(values in any_values(19 * 7 + 19 + 5 * 7)) {
+        let (weight, rest) = values.split_at(19 * 7);
+        let (bias, queries) = rest.split_at(19);
+        on_every_level!(level => {
+            check_forward_of(level, 7, 19, Some(&bias.to_vec()), weight, queries);
+            check_forward_of(level, 7, 19, None, weight, queries);
+        });
+    }
+
+    #[test]
+    fn columns_of_any_bits(cols in 1usize..40, depth in 1usize..20, values in any_values(20 * (LANES + 40))) {
+        let panel = columns(&values[..depth * LANES]);
+        let rows = &values[20 * LANES..][..depth * cols];
+        let expected: Vec<f32> = (0..cols).flat_map(|c| (0..LANES).map({
+            let panel = &panel;
+            move |l| (0..depth).fold(0.0, |acc, i| math::fma(panel[i].0[l], rows[i * cols + c], acc))
+        })).collect();
+        on_every_level!(level => {
+            let mut found = vec![Lanes::ZERO; cols];
+            dispatch!(level, s => product_columns(s, &panel, rows, cols, cols, |c, acc| found[c] = s.to_lanes(acc)));
+            assert_same(&found.iter().flat_map(|lanes| lanes.0).collect::<Vec<_>>(), &expected);
+        });
+    }
+
+    #[test]
+    fn normalisation_of_any_bits(rows in 1usize..40, dim in 1usize..34, values in any_values(40 * 34)) {
+        let values = &values[..rows * dim];
+        let mut expected = values.to_vec();
+        for row in expected.chunks_exact_mut(dim) {
+            reference::reference_normalize(row);
+        }
+        on_every_level!(level => {
+            let mut found = values.to_vec();
+            normalize_rows(level, &mut found, dim).unwrap();
+            assert_same(&found, &expected);
+        });
+    }
+
+    #[test]
+    fn normalisation_backward_of_any_bits(dim in 1usize..34, values in any_values(2 * 34 * LANES + LANES)) {
+        let normalized = columns(&values[..dim * LANES]);
+        let d = columns(&values[34 * LANES..][..dim * LANES]);
+        let inverse = Lanes(values[2 * 34 * LANES..].try_into().unwrap());
+        on_every_level!(level => {
+            let mut found = d.clone();
+            dispatch!(level, s => normalize_backward_panel(s, &normalized, s.load(&inverse), &mut found));
+            for l in 0..LANES {
+                let mut expected = lane(&d, l);
+                reference::reference_normalize_backward(&lane(&normalized, l), inverse.0[l], &mut expected);
+                assert_same(&lane(&found, l), &expected);
+            }
+        });
+    }
+
+    #[test]
+    fn scores_of_any_bits(rows in 1usize..34, dim in 1usize..20, values in any_values(34 * 20 + 9 * 20)) {
+        let queries = &values[..rows * dim];
+        let documents = &values[34 * 20..][..9 * dim];
+        on_every_level!(level => {
+            let mut scratch = vec![Lanes::ZERO; panel_len(rows, dim)];
+            let mut scores = vec![Lanes::ZERO; panel_len(rows, 9)];
+            cosine_scores(level, queries, documents, dim, &mut scratch, &mut scores).unwrap();
+            let scores = PanelMatrix::new(rows, 9, scores).unwrap();
+            for (i, query) in queries.chunks_exact(dim).enumerate() {
+                let mut query = query.to_vec();
+                reference::reference_normalize(&mut query);
+                for (j, document) in documents.chunks_exact(dim).enumerate() {
+                    let expected = reference::reference_cosine_score(&query, document);
+                    assert!(same(scores.get(i, j).unwrap(), expected));
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn softmax_of_any_bits(
+        candidates in 1usize..34,
+        rows in 1usize..=LANES,
+        live in any::<u16>(),
+        values in any_values(34 * LANES),
+        weights in prop::collection::vec(0.0f32..3.0, LANES),
+        draws in prop::collection::vec((any::<u32>(), any::<u32>()), 0..40),
+    ) {
+        let scores = columns(&values[..candidates * LANES]);
+        let targets: Vec<u32> = (0..rows as u32).map(|row| (row * 7) % candidates as u32).collect();
+        let mut storage = [MaskEntry::default(); 40];
+        let mut mask = Mask::new(&mut storage);
+        for (row, candidate) in draws {
+            let (row, candidate) = (row % rows as u32, candidate % candidates as u32);
+            if targets[row as usize] != candidate {
+                mask.insert(row, candidate).unwrap();
+            }
+        }
+        let entries = mask.entries();
+        let live = live & (u16::MAX >> (LANES - rows));
+        let (scale, total_weight) = (20.0, 7.5);
+        on_every_level!(level => {
+            let panel = PanelRows {
+                targets: &targets,
+                weights: &weights[..rows],
+                mask: mask_of_panel(entries, 0),
+                live,
+                scale,
+                total_weight,
+            };
+            let mut found = scores.clone();
+            let losses = dispatch!(level, s => softmax_cross_entropy_panel(s, &mut found, &panel));
+            for l in 0..LANES {
+                if live & (1 << l) == 0 {
+                    assert!(found.iter().all(|column| column.0[l].to_bits() == 0), "idle lanes hold +0");
+                    continue;
+                }
+                let masked = |j: usize| {
+                    entries.iter().any(|e| e.candidate as usize == j && e.lanes & (1 << l) != 0)
+                };
+                let mut expected = lane(&scores, l);
+                let factor = (weights[l] * scale) / total_weight;
+                let loss = reference::reference_softmax_cross_entropy(
+                    &mut expected, targets[l] as usize, weights[l], factor, masked);
+                assert!(same(losses.0[l], loss), "loss {} defined as {loss}", losses.0[l]);
+                assert_same(&lane(&found, l), &expected);
+            }
+        });
+    }
+
+    #[test]
+    fn update_of_any_bits(
+        kind in prop::sample::select(vec![OptimizerKind::Sgd, OptimizerKind::Adam, OptimizerKind::AdamW]),
+        steps in 1u32..50,
+        decay in prop::sample::select(vec![0.0f32, 0.01, 0.5]),
+        coef in 0.0f32..1.0,
+        values in any_values(5 * LANES),
+    ) {
+        let optimizer = Optimizer { kind, weight_decay: decay, ..Optimizer::adamw(1e-2) };
+        let state = (0..steps).fold(OptimizerState::START, |state, _| state.next(&optimizer));
+        let update = Update::new(&optimizer, &state, 0.75, coef).unwrap();
+        let [d, anchor, w, m, v]: [Lanes; 5] = columns(&values).try_into().unwrap();
+        on_every_level!(level => {
+            let (mut new_w, mut new_m, mut new_v) = (w, m, v);
+            dispatch!(level, s => {
+                update_lanes(s, &update, s.load(&d), s.load(&anchor), &mut new_w, Some((&mut new_m, &mut new_v)));
+            });
+            for l in 0..LANES {
+                let expected = reference::reference_update(&update, d.0[l], anchor.0[l], w.0[l], m.0[l], v.0[l]);
+                assert_same(&[new_w.0[l], new_m.0[l], new_v.0[l]], &[expected.0, expected.1, expected.2]);
+            }
+        });
+    }
+}
+
+/// A whole step by the definitions alone, on row-major data.
+struct ReferenceTrainer {
+    in_dim: usize,
+    out_dim: usize,
+    bias: bool,
+    /// `out × (in + bias)`, row-major; `anchor`, `m` and `v` alike.
+    weight: Vec<f32>,
+    anchor: Vec<f32>,
+    m: Vec<f32>,
+    v: Vec<f32>,
+    scale: f32,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    state: OptimizerState,
+}
+
+impl ReferenceTrainer {
+    fn step(&mut self, batch: &Batch<'_>) -> StepReport {
+        let (rows, cols) = (batch.targets.len(), self.in_dim + usize::from(self.bias));
+        let operand = batch.gradient_operand.unwrap_or(batch.queries);
+        let total = batch.weights.iter().fold(0.0, |total, weight| total + weight);
+        let (mut loss, mut zero_rows) = (0.0, 0);
+        let mut d_outputs = Vec::new();
+        for (row, query) in batch.queries.chunks_exact(self.in_dim).enumerate() {
+            let mut output: Vec<f32> = self
+                .weight
+                .chunks_exact(cols)
+                .map(|w| {
+                    let acc = query.iter().zip(w).fold(0.0, |acc, (q, w)| math::fma(*w, *q, acc));
+                    if self.bias { math::fma(w[self.in_dim], 1.0, acc) } else { acc }
+                })
+                .collect();
+            let (norm, inverse) = reference::reference_normalize(&mut output);
+            let mut scores: Vec<f32> = batch
+                .documents
+                .chunks_exact(self.out_dim)
+                .map(|document| self.scale * reference::reference_cosine_score(&output, document))
+                .collect();
+            if norm <= crate::NORM_FLOOR {
+                zero_rows += 1;
+                scores.fill(0.0);
+            } else {
+                let masked = |j: usize| {
+                    batch.mask.iter().any(|e| {
+                        e.panel as usize == row / 16
+                            && e.candidate as usize == j
+                            && e.lanes & (1 << (row % 16)) != 0
+                    })
+                };
+                let (target, weight) = (batch.targets[row] as usize, batch.weights[row]);
+                let factor = (weight * self.scale) / total;
+                loss +=
+                    reference::reference_softmax_cross_entropy(&mut scores, target, weight, factor, masked);
+            }
+            let mut d: Vec<f32> = (0..self.out_dim)
+                .map(|k| {
+                    scores
+                        .iter()
+                        .zip(batch.documents.chunks_exact(self.out_dim))
+                        .fold(0.0, |acc, (s, document)| math::fma(*s, document[k], acc))
+                })
+                .collect();
+            reference::reference_normalize_backward(&output, inverse, &mut d);
+            d_outputs.extend(d);
+        }
+        let d_weight = |r: usize, k: usize| {
+            let column: Vec<f32> = d_outputs.chunks_exact(self.out_dim).map(|row| row[r]).collect();
+            reference::reference_d_weight(&column, operand, self.in_dim, k)
+        };
+        let squares = match norm_form(rows, self.in_dim) {
+            NormForm::Gram => {
+                reference::reference_gram_norm(&d_outputs, self.out_dim, operand, self.in_dim, self.bias)
+            }
+            NormForm::Direct => reference::reference_direct_norm(self.out_dim, cols, d_weight),
+        };
+        let grad_norm = math::sqrt(squares);
+        let coef = math::min(1.0, self.optimizer.max_norm / (grad_norm + 1e-6));
+        let factor = self.schedule.factor(self.state.steps);
+        self.state = self.state.next(&self.optimizer);
+        let update = Update::new(&self.optimizer, &self.state, factor, coef).unwrap();
+        for i in 0..self.weight.len() {
+            let d = d_weight(i / cols, i % cols);
+            let (w, m, v) =
+                reference::reference_update(&update, d, self.anchor[i], self.weight[i], self.m[i], self.v[i]);
+            (self.weight[i], self.m[i], self.v[i]) = (w, m, v);
+        }
+        StepReport {
+            loss: loss / total,
+            grad_norm,
+            clip_coefficient: coef,
+            lr: self.optimizer.lr * factor,
+            zero_rows,
+        }
+    }
+}
+
+/// What one case of the whole step is made of.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    rows: usize,
+    candidates: usize,
+    in_dim: usize,
+    out_dim: usize,
+    bias: bool,
+    kind: OptimizerKind,
+    decay: f32,
+    anchor: u8,
+    masked: bool,
+    preconditioned: bool,
+    zero_query: bool,
+}
+
+/// Three steps on each level, against the definitions.
+fn check_steps(case: Case) {
+    let Case { rows, candidates, in_dim, out_dim, bias, kind, .. } = case;
+    let cols = in_dim + usize::from(bias);
+    let optimizer = Optimizer { kind, weight_decay: case.decay, max_norm: 0.5, ..Optimizer::adamw(3e-2) };
+    let schedule = Schedule { decay: Decay::Linear, warmup: 1, total: 5 };
+    let weight = ordinary_values(out_dim * cols, 21);
+    let anchor_values = ordinary_values(out_dim * cols, 22);
+    let mut queries = ordinary_values(rows * in_dim, 23);
+    if case.zero_query && !bias {
+        queries[..in_dim].fill(0.0);
+    }
+    let operand = ordinary_values(rows * in_dim, 24);
+    let mut documents = ordinary_values(candidates * out_dim, 25);
+    normalize_rows(Level::SCALAR, &mut documents, out_dim).unwrap();
+    let targets: Vec<u32> = (0..rows as u32).map(|row| (row * 5) % candidates as u32).collect();
+    let weights: Vec<f32> = (0..rows).map(|row| 1.0 / (1 + row % 3) as f32).collect();
+    let mut storage = vec![MaskEntry::default(); rows * 2];
+    let mut mask = Mask::new(&mut storage);
+    if case.masked {
+        for row in 0..rows as u32 {
+            for candidate in [(row * 3 + 1) % candidates as u32, (row + 2) % candidates as u32] {
+                if candidate != targets[row as usize] {
+                    mask.insert(row, candidate).unwrap();
+                }
+            }
+        }
+    }
+    let batch = Batch {
+        queries: &queries,
+        gradient_operand: case.preconditioned.then_some(&operand),
+        documents: &documents,
+        targets: &targets,
+        weights: &weights,
+        mask: mask.entries(),
+    };
+    let identity = |i: usize| if i / cols == i % cols && i % cols < in_dim { 1.0 } else { 0.0 };
+    let mut expected = ReferenceTrainer {
+        in_dim,
+        out_dim,
+        bias,
+        anchor: match case.anchor {
+            0 => vec![0.0; weight.len()],
+            1 => (0..weight.len()).map(identity).collect(),
+            _ => anchor_values.clone(),
+        },
+        m: vec![0.0; weight.len()],
+        v: vec![0.0; weight.len()],
+        weight: weight.clone(),
+        scale: 20.0,
+        optimizer,
+        schedule,
+        state: OptimizerState::START,
+    };
+    let reports: Vec<StepReport> = (0..3).map(|_| expected.step(&batch)).collect();
+
+    let panels_of = |values: &[f32]| {
+        let mut matrix =
+            PanelMatrix::new(out_dim, cols, vec![Lanes::ZERO; panel_len(out_dim, cols)]).unwrap();
+        matrix.copy_from_row_major(values).unwrap();
+        matrix.into_storage()
+    };
+    let row_major = |lanes: &[Lanes]| {
+        let mut values = vec![0.0; out_dim * cols];
+        PanelMatrix::new(out_dim, cols, lanes).unwrap().copy_to_row_major(&mut values).unwrap();
+        values
+    };
+    for level in Level::available() {
+        let adapter = Linear::from_lanes(in_dim, out_dim, bias, panels_of(&weight), level).unwrap();
+        let moments = if kind.has_moments() { linear_len(in_dim, out_dim, bias) } else { 0 };
+        let state = || vec![Lanes([7.0; LANES]); moments];
+        let mut trainer = Trainer::new(adapter, state(), state(), 20.0, optimizer, schedule).unwrap();
+        trainer
+            .set_anchor(match case.anchor {
+                0 => Anchor::Zero,
+                1 => Anchor::Identity,
+                _ => Anchor::Weights(panels_of(&anchor_values)),
+            })
+            .unwrap();
+        let mut scratch = vec![Lanes([f32::NAN; LANES]); scratch_len(rows, candidates, in_dim, out_dim)];
+        for expected in &reports {
+            let found = trainer.step(&batch, &mut scratch).unwrap();
+            assert_eq!(found, *expected, "{case:?} on {}", level.name());
+        }
+        assert_same(&row_major(trainer.adapter().weight().as_lanes()), &expected.weight);
+        if kind.has_moments() {
+            assert_same(&row_major(trainer.m()), &expected.m);
+            assert_same(&row_major(trainer.v()), &expected.v);
+        }
+        let padding = |lanes: &[Lanes]| {
+            let used = row_major(lanes).iter().filter(|x| x.to_bits() != 0).count();
+            lanes.iter().flat_map(|lanes| lanes.0).filter(|x| x.to_bits() != 0).count() - used
+        };
+        assert_eq!(padding(trainer.adapter().weight().as_lanes()), 0, "padding stays +0");
+    }
+}
+
+const BASE: Case = Case {
+    rows: 5,
+    candidates: 5,
+    in_dim: 6,
+    out_dim: 6,
+    bias: false,
+    kind: OptimizerKind::AdamW,
+    decay: 0.01,
+    anchor: 0,
+    masked: false,
+    preconditioned: false,
+    zero_query: false,
+};
+
+#[test]
+fn steps_at_every_number_of_rows() {
+    for rows in 1..=33 {
+        check_steps(Case { rows, candidates: rows, bias: rows % 2 == 0, masked: rows % 3 == 0, ..BASE });
+    }
+}
+
+#[test]
+fn steps_at_every_number_of_candidates() {
+    for candidates in 1..=33 {
+        check_steps(Case {
+            rows: 4,
+            candidates,
+            masked: candidates > 2,
+            zero_query: candidates % 4 == 0,
+            ..BASE
+        });
+    }
+}
+
+#[test]
+fn steps_at_every_input_and_output_dimension() {
+    for dim in 1..=33 {
+        check_steps(Case { in_dim: dim, out_dim: 34 - dim, bias: dim % 2 == 1, ..BASE });
+        check_steps(Case { rows: 18, candidates: 7, in_dim: dim, out_dim: dim, ..BASE });
+    }
+}
+
+#[test]
+fn steps_with_every_optimizer_and_anchor() {
+    for kind in [OptimizerKind::Sgd, OptimizerKind::Adam, OptimizerKind::AdamW] {
+        for anchor in 0..3 {
+            for decay in [0.0, 0.1] {
+                let preconditioned = anchor == 1;
+                check_steps(Case {
+                    kind,
+                    anchor,
+                    decay,
+                    preconditioned,
+                    bias: anchor > 0,
+                    out_dim: 19,
+                    ..BASE
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn steps_at_larger_shapes_in_both_forms_of_the_norm() {
+    assert_eq!(norm_form(20, 50), NormForm::Gram);
+    assert_eq!(norm_form(21, 50), NormForm::Direct);
+    check_steps(Case { rows: 20, candidates: 40, in_dim: 50, out_dim: 70, bias: true, masked: true, ..BASE });
+    check_steps(Case { rows: 21, candidates: 40, in_dim: 50, out_dim: 70, bias: true, masked: true, ..BASE });
+    check_steps(Case { rows: 64, candidates: 64, in_dim: 96, out_dim: 96, ..BASE });
+}

@@ -1,0 +1,50 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(not(test), no_std)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(feature = "train")]
+mod adam;
+#[cfg(all(test, feature = "std", feature = "train"))]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::std_instead_of_core,
+    clippy::unwrap_used,
+    reason = "a test module of small numbers"
+)]
+mod bit_identity;
+#[cfg(feature = "train")]
+mod cross_entropy;
+mod error;
+mod forward;
+#[cfg(feature = "image")]
+pub mod image;
+mod lanes;
+mod linear;
+pub mod math;
+mod normalize;
+pub mod reference;
+mod retrieve;
+#[cfg(feature = "train")]
+pub mod sample;
+#[cfg(feature = "train")]
+mod schedule;
+mod simd;
+mod tile;
+#[cfg(feature = "train")]
+mod train;
+
+#[cfg(feature = "train")]
+pub use adam::{Optimizer, OptimizerKind, OptimizerState, Update};
+#[cfg(feature = "train")]
+pub use cross_entropy::{Mask, MaskEntry};
+pub use error::Error;
+pub use lanes::{LANES, Lanes, MAX_DIM, PanelMatrix, panel_len, panels};
+pub use linear::{Linear, linear_len};
+pub use normalize::{NORM_FLOOR, normalize_rows};
+pub use retrieve::cosine_scores;
+#[cfg(feature = "train")]
+pub use schedule::{Decay, Schedule};
+pub use simd::Level;
+#[cfg(feature = "train")]
+pub use train::{Anchor, Batch, NormForm, StepReport, Trainer, norm_form, scratch_len};

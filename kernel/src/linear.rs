@@ -1,0 +1,220 @@
+//! The dense adapter: `q' = W q + b`.
+
+use crate::error::Error;
+use crate::forward::forward;
+use crate::lanes::{LANES, Lanes, MAX_DIM, PanelMatrix, check_dim, check_len, panel_len, panels};
+use crate::simd::{Level, check_subnormals, dispatch};
+
+/// How many [`Lanes`] the weight of a dense adapter takes; the bias, if any, is its last column.
+#[must_use]
+pub const fn linear_len(in_dim: usize, out_dim: usize, bias: bool) -> usize {
+    panel_len(out_dim, in_dim + bias as usize)
+}
+
+/// A dense adapter over storage of the caller's: `[Lanes; N]`, `&'static [Lanes]` in flash, `Vec<Lanes>`.
+///
+/// ```
+/// use query_adapter::{Lanes, Level, Linear, linear_len};
+///
+/// const LEN: usize = linear_len(3, 2, true);
+/// let mut adapter = Linear::identity(3, 2, true, [Lanes::ZERO; LEN], Level::baseline())?;
+/// adapter.set_bias(&[0.5, 0.0])?;
+/// let mut output = [0.0; 2];
+/// adapter.apply(&[1.0, 2.0, 3.0], &mut output)?;
+/// assert_eq!(output, [1.5, 2.0]);
+/// # Ok::<(), query_adapter::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Linear<S> {
+    weight: PanelMatrix<S>,
+    in_dim: usize,
+    bias: bool,
+    level: Level,
+}
+
+impl<S: AsRef<[Lanes]>> Linear<S> {
+    /// Wraps a weight that already lies in panels, such as one borrowed from an image.
+    ///
+    /// # Errors
+    /// [`Error::Dimension`] outside `1 ..= MAX_DIM`, [`Error::Length`] when `storage` has not
+    /// [`linear_len(in_dim, out_dim, bias)`](linear_len) elements, [`Error::FlushToZero`] when this thread's
+    /// floating-point mode loses subnormal numbers.
+    pub fn from_lanes(
+        in_dim: usize,
+        out_dim: usize,
+        bias: bool,
+        storage: S,
+        level: Level,
+    ) -> Result<Self, Error> {
+        check_dim("in_dim", in_dim)?;
+        check_dim("out_dim", out_dim)?;
+        check_subnormals()?;
+        let weight = PanelMatrix::new(out_dim, in_dim + usize::from(bias), storage)?;
+        Ok(Self { weight, in_dim, bias, level })
+    }
+
+    /// Length of a query.
+    #[must_use]
+    pub const fn in_dim(&self) -> usize {
+        self.in_dim
+    }
+
+    /// Length of a transformed query.
+    #[must_use]
+    pub const fn out_dim(&self) -> usize {
+        self.weight.rows()
+    }
+
+    /// Whether there is a bias.
+    #[must_use]
+    pub const fn has_bias(&self) -> bool {
+        self.bias
+    }
+
+    /// The SIMD level it runs on.
+    #[must_use]
+    pub const fn level(&self) -> Level {
+        self.level
+    }
+
+    /// The weight, `out_dim × (in_dim + 1)` with the bias as its last column, or `out_dim × in_dim` without.
+    #[must_use]
+    pub const fn weight(&self) -> &PanelMatrix<S> {
+        &self.weight
+    }
+
+    /// `output = W query + b`.
+    ///
+    /// # Errors
+    /// [`Error::Length`] when `query` has not `in_dim` or `output` not `out_dim` elements; `output` is as before.
+    pub fn apply(&self, query: &[f32], output: &mut [f32]) -> Result<(), Error> {
+        check_len("query", self.in_dim, query.len())?;
+        self.apply_batch(query, output)
+    }
+
+    /// Transforms `rows × in_dim` queries into `rows × out_dim` outputs, both row-major.
+    ///
+    /// A row gets the bits that [`apply`](Self::apply) would give it alone.
+    ///
+    /// # Errors
+    /// [`Error::Length`] when `queries` is not a whole number of rows, or `outputs` has not as many; `outputs` is as
+    /// before.
+    pub fn apply_batch(&self, queries: &[f32], outputs: &mut [f32]) -> Result<(), Error> {
+        let rows = queries.len() / self.in_dim;
+        check_len("queries", rows.saturating_mul(self.in_dim), queries.len())?;
+        let out_dim = self.out_dim();
+        check_len("outputs", rows.saturating_mul(out_dim), outputs.len())?;
+        let weight = self.weight.as_lanes();
+        dispatch!(self.level, s => forward(s, weight, self.in_dim, self.bias, queries, #[inline(always)] |panel, row, acc| {
+            let lanes = s.to_lanes(acc);
+            let start = row * out_dim + panel * LANES;
+            let width = (out_dim - panel * LANES).min(LANES);
+            if let Some(place) = outputs.get_mut(start..start + width) {
+                for (value, lane) in place.iter_mut().zip(lanes.0) {
+                    *value = lane;
+                }
+            }
+        }));
+        Ok(())
+    }
+
+    /// Sixteen outputs, rows `16 panel .. 16 panel + 15`, of one query; rows past `out_dim` are `+0`.
+    ///
+    /// # Errors
+    /// [`Error::Length`] when `query` has not `in_dim` elements or there is no such panel.
+    pub fn apply_panel(&self, panel: usize, query: &[f32]) -> Result<Lanes, Error> {
+        check_len("query", self.in_dim, query.len())?;
+        let stride = self.weight.cols();
+        let columns = panel
+            .checked_mul(stride)
+            .and_then(|start| self.weight.as_lanes().get(start..))
+            .and_then(|rest| rest.get(..stride))
+            .ok_or(Error::Length { what: "panel", needed: panels(self.out_dim()), given: panel })?;
+        let mut output = Lanes::ZERO;
+        dispatch!(self.level, s => forward(s, columns, self.in_dim, self.bias, query, #[inline(always)] |_, _, acc| {
+            output = s.to_lanes(acc);
+        }));
+        Ok(output)
+    }
+
+    /// Copies the weight without the bias, row-major: `out_dim × in_dim` values.
+    ///
+    /// # Errors
+    /// [`Error::Length`] when `values` has another length.
+    pub fn copy_weight_to(&self, values: &mut [f32]) -> Result<(), Error> {
+        check_len("weight", self.out_dim().saturating_mul(self.in_dim), values.len())?;
+        for (r, row) in values.chunks_exact_mut(self.in_dim).enumerate() {
+            for (k, value) in row.iter_mut().enumerate() {
+                *value = self.weight.get(r, k).unwrap_or(0.0);
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies the bias: `out_dim` values, all `+0` when there is none.
+    ///
+    /// # Errors
+    /// [`Error::Length`] when `values` has another length.
+    pub fn copy_bias_to(&self, values: &mut [f32]) -> Result<(), Error> {
+        check_len("bias", self.out_dim(), values.len())?;
+        for (r, value) in values.iter_mut().enumerate() {
+            *value = if self.bias { self.weight.get(r, self.in_dim).unwrap_or(0.0) } else { 0.0 };
+        }
+        Ok(())
+    }
+}
+
+impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Linear<S> {
+    /// Ones on the diagonal, zero elsewhere: the adapter which changes nothing when `in_dim == out_dim`.
+    ///
+    /// # Errors
+    /// As [`from_lanes`](Self::from_lanes).
+    pub fn identity(
+        in_dim: usize,
+        out_dim: usize,
+        bias: bool,
+        storage: S,
+        level: Level,
+    ) -> Result<Self, Error> {
+        let mut adapter = Self::from_lanes(in_dim, out_dim, bias, storage, level)?;
+        adapter.weight.fill_zero();
+        for i in 0..in_dim.min(out_dim).min(MAX_DIM) {
+            adapter.weight.set(i, i, 1.0);
+        }
+        Ok(adapter)
+    }
+
+    /// Reads the weight without the bias, row-major: `out_dim × in_dim` values.
+    ///
+    /// # Errors
+    /// [`Error::Length`] when `values` has another length; the adapter is as before.
+    pub fn set_weight(&mut self, values: &[f32]) -> Result<(), Error> {
+        check_len("weight", self.out_dim().saturating_mul(self.in_dim), values.len())?;
+        for (r, row) in values.chunks_exact(self.in_dim).enumerate() {
+            for (k, &value) in row.iter().enumerate() {
+                self.weight.set(r, k, value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the bias: `out_dim` values.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] when the adapter has none, [`Error::Length`] when `values` has another length.
+    pub fn set_bias(&mut self, values: &[f32]) -> Result<(), Error> {
+        if !self.bias {
+            return Err(Error::Setting { name: "bias" });
+        }
+        check_len("bias", self.out_dim(), values.len())?;
+        for (r, &value) in values.iter().enumerate() {
+            self.weight.set(r, self.in_dim, value);
+        }
+        Ok(())
+    }
+
+    /// The weight's storage. Padding rows must stay `+0`.
+    pub fn weight_lanes_mut(&mut self) -> &mut [Lanes] {
+        self.weight.as_lanes_mut()
+    }
+}

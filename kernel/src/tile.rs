@@ -1,0 +1,206 @@
+//! The two products everything is made of: a panel times columns of scalars, accumulated in registers.
+//!
+//! Each output is one chain: `acc ← fma(a, b, acc)` from `+0`, in ascending order, in an accumulator of its own.
+//! Tiles only decide how many chains are in flight; they never split one.
+
+use crate::lanes::Lanes;
+use crate::simd::Simd;
+
+/// `emit(p, c, Σₖ panels[p][k] · rows[c][k])` for every panel and every row of `depth` scalars.
+///
+/// `panels` is a sequence of panels of `stride` columns of which the first `depth` take part; `rows` is row-major.
+#[inline(always)]
+pub(crate) fn product_rows<S: Simd>(
+    s: S,
+    panels: &[Lanes],
+    stride: usize,
+    rows: &[f32],
+    depth: usize,
+    mut emit: impl FnMut(usize, usize, S::F32),
+) {
+    if depth == 0 || stride < depth {
+        return;
+    }
+    let mut first = 0;
+    // A matrix-vector product has too few chains in one panel to hide the latency of fma: take several panels.
+    if rows.len() == depth {
+        while let Some([a, b, c, d]) = group(panels, stride, depth, first) {
+            rows_tile(
+                s,
+                [a, b, c, d],
+                [rows],
+                #[inline(always)]
+                |p, _, acc| emit(first + p, 0, acc),
+            );
+            first += 4;
+        }
+    }
+    while let Some([a, b]) = group(panels, stride, depth, first) {
+        rows_ladder(
+            s,
+            [a, b],
+            rows,
+            depth,
+            #[inline(always)]
+            |p, c, acc| emit(first + p, c, acc),
+        );
+        first += 2;
+    }
+    while let Some([a]) = group(panels, stride, depth, first) {
+        rows_ladder(
+            s,
+            [a],
+            rows,
+            depth,
+            #[inline(always)]
+            |p, c, acc| emit(first + p, c, acc),
+        );
+        first += 1;
+    }
+}
+
+/// The first `depth` columns of `P` consecutive panels, if there are as many.
+#[inline(always)]
+fn group<const P: usize>(
+    panels: &[Lanes],
+    stride: usize,
+    depth: usize,
+    first: usize,
+) -> Option<[&[Lanes]; P]> {
+    let mut group: [&[Lanes]; P] = [&[]; P];
+    for (p, place) in group.iter_mut().enumerate() {
+        let start = (first + p).checked_mul(stride)?;
+        *place = panels.get(start..)?.get(..stride)?.get(..depth)?;
+    }
+    Some(group)
+}
+
+/// All rows against `P` panels, as many rows at a time as the registers hold.
+#[inline(always)]
+fn rows_ladder<S: Simd, const P: usize>(
+    s: S,
+    panels: [&[Lanes]; P],
+    rows: &[f32],
+    depth: usize,
+    mut emit: impl FnMut(usize, usize, S::F32),
+) {
+    let mut done = 0;
+    macro_rules! rung {
+        ($R:literal) => {
+            while let Some(group) = row_group::<$R>(rows, depth, done) {
+                rows_tile(
+                    s,
+                    panels,
+                    group,
+                    #[inline(always)]
+                    |p, c, acc| emit(p, done + c, acc),
+                );
+                done += $R;
+            }
+        };
+    }
+    if S::WIDE {
+        rung!(8);
+        rung!(4);
+    } else if P == 1 {
+        rung!(4);
+    }
+    rung!(2);
+    rung!(1);
+}
+
+/// `R` consecutive rows of `depth` values, if there are as many.
+#[inline(always)]
+fn row_group<const R: usize>(rows: &[f32], depth: usize, first: usize) -> Option<[&[f32]; R]> {
+    let mut group: [&[f32]; R] = [&[]; R];
+    for (r, place) in group.iter_mut().enumerate() {
+        let start = (first + r).checked_mul(depth)?;
+        *place = rows.get(start..)?.get(..depth)?;
+    }
+    Some(group)
+}
+
+/// One tile of `P × R` chains.
+#[inline(always)]
+fn rows_tile<S: Simd, const P: usize, const R: usize>(
+    s: S,
+    panels: [&[Lanes]; P],
+    rows: [&[f32]; R],
+    mut emit: impl FnMut(usize, usize, S::F32),
+) {
+    let Some(depth) = panels.first().map(|panel| panel.len()) else { return };
+    // Lets the compiler see that no index below can be out of bounds.
+    if panels.iter().any(|panel| panel.len() != depth) || rows.iter().any(|row| row.len() != depth) {
+        return;
+    }
+    let mut acc = [[s.splat(0.0); R]; P];
+    for k in 0..depth {
+        let mut weights = [s.splat(0.0); P];
+        for (weight, panel) in weights.iter_mut().zip(&panels) {
+            *weight = s.load(&panel[k]);
+        }
+        for (r, row) in rows.iter().enumerate() {
+            let scalar = s.splat(row[k]);
+            for (chains, weight) in acc.iter_mut().zip(weights) {
+                chains[r] = s.fma(weight, scalar, chains[r]);
+            }
+        }
+    }
+    for (p, chains) in acc.into_iter().enumerate() {
+        for (c, chain) in chains.into_iter().enumerate() {
+            emit(p, c, chain);
+        }
+    }
+}
+
+/// `emit(c, Σᵢ panel[i] · rows[i][c])` for every column `c < cols` of `rows`, which has `panel.len()` rows.
+///
+/// `rows` is row-major with `stride ≥ cols` values a row.
+#[inline(always)]
+pub(crate) fn product_columns<S: Simd>(
+    s: S,
+    panel: &[Lanes],
+    rows: &[f32],
+    stride: usize,
+    cols: usize,
+    mut emit: impl FnMut(usize, S::F32),
+) {
+    let mut done = 0;
+    macro_rules! rung {
+        ($R:literal) => {
+            while cols - done >= $R {
+                let acc = columns_tile::<S, $R>(s, panel, rows, stride, done);
+                for (c, chain) in acc.into_iter().enumerate() {
+                    emit(done + c, chain);
+                }
+                done += $R;
+            }
+        };
+    }
+    if S::WIDE {
+        rung!(16);
+        rung!(8);
+    }
+    rung!(4);
+    rung!(1);
+}
+
+/// `R` chains over the rows, for columns `first .. first + R`.
+#[inline(always)]
+pub(crate) fn columns_tile<S: Simd, const R: usize>(
+    s: S,
+    panel: &[Lanes],
+    rows: &[f32],
+    stride: usize,
+    first: usize,
+) -> [S::F32; R] {
+    let mut acc = [s.splat(0.0); R];
+    for (column, row) in panel.iter().zip(rows.chunks(stride.max(1))) {
+        let Some(scalars) = row.get(first..).and_then(|row| row.first_chunk::<R>()) else { continue };
+        let lanes = s.load(column);
+        for (chain, &scalar) in acc.iter_mut().zip(scalars) {
+            *chain = s.fma(lanes, s.splat(scalar), *chain);
+        }
+    }
+    acc
+}

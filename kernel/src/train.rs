@@ -1,0 +1,776 @@
+//! The training step: forward, middle, norm, update. Phases work on panel ranges; a step is their composition.
+//!
+//! Shapes: `B` rows (queries), `N` candidates, `in`, `out`. Output rows lie in the lanes of `T`, `dT`, `W`, `m`, `v`;
+//! queries lie in the lanes of everything that is per query.
+
+use crate::adam::{GRADIENT_LIMIT, Optimizer, OptimizerState, Update, clip_coefficient, update_lanes};
+use crate::cross_entropy::{MaskEntry, PanelRows, check_mask, mask_of_panel, softmax_cross_entropy_panel};
+use crate::error::Error;
+use crate::forward::forward;
+use crate::lanes::{LANES, Lanes, check_dim, check_len, flat, panel_len, panels};
+use crate::linear::{Linear, linear_len};
+use crate::math;
+use crate::normalize::{NORM_FLOOR, normalize_backward_panel, normalize_panel};
+use crate::schedule::Schedule;
+use crate::simd::{Level, Simd, dispatch};
+use crate::tile::{columns_tile, product_columns, product_rows};
+
+/// One batch: `B` queries, `N` candidate documents, and what belongs together.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    /// `B × in`, row-major.
+    pub queries: &'a [f32],
+    /// The right-hand operand of the gradient, `B × in`, row-major: `None` for the queries themselves; preconditioned
+    /// queries make a second-order step.
+    pub gradient_operand: Option<&'a [f32]>,
+    /// `N × out`, row-major, normalised by [`normalize_rows`](crate::normalize_rows); distinct documents.
+    pub documents: &'a [f32],
+    /// For each row the index of its positive among the candidates.
+    pub targets: &'a [u32],
+    /// For each row its weight in the mean, finite and at least 0.
+    pub weights: &'a [f32],
+    /// Candidates which must not count as negatives; see [`Mask`](crate::Mask).
+    pub mask: &'a [MaskEntry],
+}
+
+/// Where weight decay leads.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Anchor<S> {
+    /// Every weight toward 0, as in the reference system.
+    Zero,
+    /// The weight toward the identity, the bias toward 0.
+    Identity,
+    /// Toward another adapter's panels.
+    Weights(S),
+}
+
+/// How the global norm of the gradient is computed; a function of the shape alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormForm {
+    /// From two `B × B` Gram matrices; no gradient is stored.
+    Gram,
+    /// From the gradient's elements.
+    Direct,
+}
+
+/// The form for a batch: [`Gram`](NormForm::Gram) when `rows² ≤ 8 × in_dim`.
+#[must_use]
+pub const fn norm_form(rows: usize, in_dim: usize) -> NormForm {
+    if rows.saturating_mul(rows) <= in_dim.saturating_mul(8) { NormForm::Gram } else { NormForm::Direct }
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// Weighted mean loss before the update.
+    pub loss: f32,
+    /// Global norm of the gradient before clipping.
+    pub grad_norm: f32,
+    /// The factor the gradient was clipped by.
+    pub clip_coefficient: f32,
+    /// The learning rate used.
+    pub lr: f32,
+    /// Rows that took no part because their transformed query is zero.
+    pub zero_rows: u32,
+}
+
+/// How many [`Lanes`] of scratch a step needs at most, for batches of up to `rows` rows and `candidates` candidates.
+#[must_use]
+pub const fn scratch_len(rows: usize, candidates: usize, in_dim: usize, out_dim: usize) -> usize {
+    let outputs = panel_len(out_dim, rows);
+    let per_query = panel_len(rows, out_dim);
+    let scores = panel_len(rows, candidates);
+    let gram = panel_len(rows, in_dim);
+    let per_row = panel_len(rows, PER_ROW);
+    outputs
+        .saturating_add(per_query)
+        .saturating_add(per_query)
+        .saturating_add(scores)
+        .saturating_add(gram)
+        .saturating_add(per_row)
+}
+
+/// Columns kept per query beside its vectors: factor of the normalisation, loss, Gram sum.
+const PER_ROW: usize = 3;
+
+/// The buffers of a step, carved from the caller's scratch.
+struct Scratch<'a> {
+    /// `T`, later `dT`: panels of output rows, a column per query.
+    outputs: &'a mut [Lanes],
+    /// `t̂`: panels of queries, a column per output.
+    normalized: &'a mut [Lanes],
+    /// `dt̂`, later `dt`: as `normalized`.
+    d_output: &'a mut [Lanes],
+    /// Scores, later `d_scores`: panels of queries, a column per candidate.
+    scores: &'a mut [Lanes],
+    /// The gradient operand in panels of queries, a column per input.
+    operand: &'a mut [Lanes],
+    /// A [`Lanes`] per panel of queries: factors of the normalisation.
+    inverse: &'a mut [Lanes],
+    /// Losses, as `inverse`.
+    losses: &'a mut [Lanes],
+    /// Rows of the Gram product, as `inverse`.
+    gram: &'a mut [Lanes],
+}
+
+impl<'a> Scratch<'a> {
+    fn carve(
+        scratch: &'a mut [Lanes],
+        rows: usize,
+        candidates: usize,
+        in_dim: usize,
+        out_dim: usize,
+    ) -> Result<Self, Error> {
+        let needed = scratch_len(rows, candidates, in_dim, out_dim);
+        let short = Error::Length { what: "scratch", needed, given: scratch.len() };
+        let (outputs, rest) = scratch.split_at_mut_checked(panel_len(out_dim, rows)).ok_or(short)?;
+        let (normalized, rest) = rest.split_at_mut_checked(panel_len(rows, out_dim)).ok_or(short)?;
+        let (d_output, rest) = rest.split_at_mut_checked(panel_len(rows, out_dim)).ok_or(short)?;
+        let (scores, rest) = rest.split_at_mut_checked(panel_len(rows, candidates)).ok_or(short)?;
+        let (operand, rest) = rest.split_at_mut_checked(panel_len(rows, in_dim)).ok_or(short)?;
+        let (inverse, rest) = rest.split_at_mut_checked(panels(rows)).ok_or(short)?;
+        let (losses, rest) = rest.split_at_mut_checked(panels(rows)).ok_or(short)?;
+        let (gram, _) = rest.split_at_mut_checked(panels(rows)).ok_or(short)?;
+        Ok(Self { outputs, normalized, d_output, scores, operand, inverse, losses, gram })
+    }
+}
+
+/// A dense adapter that goes on learning, over storage of the caller's.
+///
+/// ```
+/// use query_adapter::{Batch, Lanes, Level, Linear, Optimizer, Schedule, Trainer, linear_len, scratch_len};
+///
+/// const LEN: usize = linear_len(2, 2, false);
+/// let adapter = Linear::identity(2, 2, false, [Lanes::ZERO; LEN], Level::baseline())?;
+/// let mut trainer = Trainer::new(
+///     adapter, [Lanes::ZERO; LEN], [Lanes::ZERO; LEN], 20.0, Optimizer::adamw(0.01), Schedule::CONSTANT)?;
+/// let mut scratch = [Lanes::ZERO; scratch_len(2, 2, 2, 2)];
+/// let batch = Batch {
+///     queries: &[1.0, 0.8, 0.8, 1.0],
+///     gradient_operand: None,
+///     documents: &[1.0, 0.0, 0.0, 1.0],
+///     targets: &[0, 1],
+///     weights: &[1.0, 1.0],
+///     mask: &[],
+/// };
+/// let first = trainer.step(&batch, &mut scratch)?;
+/// let second = trainer.step(&batch, &mut scratch)?;
+/// assert!(second.loss < first.loss);
+/// # Ok::<(), query_adapter::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Trainer<S> {
+    adapter: Linear<S>,
+    m: S,
+    v: S,
+    anchor: Anchor<S>,
+    scale: f32,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    state: OptimizerState,
+}
+
+impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Trainer<S> {
+    /// Starts from any adapter, decaying toward zero. `m` and `v` hold the moments, as many elements as the weight; for
+    /// [`Sgd`](crate::OptimizerKind::Sgd) they are empty. They are set to zero.
+    ///
+    /// `scale` multiplies cosines before the softmax: 1 / temperature.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for settings out of range, [`Error::Length`] for storage of the wrong length.
+    pub fn new(
+        adapter: Linear<S>,
+        mut m: S,
+        mut v: S,
+        scale: f32,
+        optimizer: Optimizer,
+        schedule: Schedule,
+    ) -> Result<Self, Error> {
+        optimizer.check()?;
+        if !(scale > 0.0 && scale.is_finite()) {
+            return Err(Error::Setting { name: "scale" });
+        }
+        let len = linear_len(adapter.in_dim(), adapter.out_dim(), adapter.has_bias());
+        let moments = if optimizer.kind.has_moments() { len } else { 0 };
+        check_len("m", moments, m.as_ref().len())?;
+        check_len("v", moments, v.as_ref().len())?;
+        m.as_mut().fill(Lanes::ZERO);
+        v.as_mut().fill(Lanes::ZERO);
+        Ok(Self {
+            adapter,
+            m,
+            v,
+            anchor: Anchor::Zero,
+            scale,
+            optimizer,
+            schedule,
+            state: OptimizerState::START,
+        })
+    }
+
+    /// Decays toward `anchor` from now on.
+    ///
+    /// # Errors
+    /// [`Error::Length`] when the anchor's panels are not as many as the weight's.
+    pub fn set_anchor(&mut self, anchor: Anchor<S>) -> Result<(), Error> {
+        if let Anchor::Weights(weights) = &anchor {
+            check_len("anchor", self.adapter.weight().as_lanes().len(), weights.as_ref().len())?;
+        }
+        self.anchor = anchor;
+        Ok(())
+    }
+
+    /// Puts back the moments and the count of an earlier run, to go on exactly where it stopped.
+    ///
+    /// # Errors
+    /// [`Error::Length`] when `m` or `v` has another length than the trainer's, [`Error::NotFinite`] when a value is
+    /// not finite or a second moment is negative; nothing is changed.
+    pub fn restore(&mut self, state: OptimizerState, m: &[Lanes], v: &[Lanes]) -> Result<(), Error> {
+        check_len("m", self.m.as_ref().len(), m.len())?;
+        check_len("v", self.v.as_ref().len(), v.len())?;
+        let powers = [state.beta1_power, state.beta2_power];
+        if !flat(m).iter().chain(flat(v)).chain(&powers).all(|x| x.is_finite())
+            || flat(v).iter().any(|v| *v < 0.0)
+        {
+            return Err(Error::NotFinite { what: "optimizer state", row: 0 });
+        }
+        self.m.as_mut().copy_from_slice(m);
+        self.v.as_mut().copy_from_slice(v);
+        self.state = state;
+        Ok(())
+    }
+
+    /// The adapter as it is now.
+    pub const fn adapter(&self) -> &Linear<S> {
+        &self.adapter
+    }
+
+    /// The adapter, to set its weight or bias between steps.
+    pub const fn adapter_mut(&mut self) -> &mut Linear<S> {
+        &mut self.adapter
+    }
+
+    /// Gives the adapter back.
+    pub fn into_adapter(self) -> Linear<S> {
+        self.adapter
+    }
+
+    /// First moments, in the weight's layout.
+    pub fn m(&self) -> &[Lanes] {
+        self.m.as_ref()
+    }
+
+    /// Second moments, in the weight's layout.
+    pub fn v(&self) -> &[Lanes] {
+        self.v.as_ref()
+    }
+
+    /// Steps taken, and powers of the betas.
+    pub const fn state(&self) -> &OptimizerState {
+        &self.state
+    }
+
+    /// One step on one batch.
+    ///
+    /// # Errors
+    /// For wrong lengths, targets, weights or masks, and for any value that is not finite, the error that names it; the
+    /// weight, the moments and the count are then as before, to the bit. `scratch` needs at least
+    /// [`scratch_len`] elements; what it held does not matter.
+    pub fn step(&mut self, batch: &Batch<'_>, scratch: &mut [Lanes]) -> Result<StepReport, Error> {
+        let shape = Shape::of(&self.adapter, batch)?;
+        let total_weight = check_rows(batch, shape.candidates)?;
+        let mut scratch = Scratch::carve(scratch, shape.rows, shape.candidates, shape.in_dim, shape.out_dim)?;
+        let operand = batch.gradient_operand.unwrap_or(batch.queries);
+
+        forward_phase(&self.adapter, batch.queries, shape.rows, scratch.outputs);
+        let zero_rows = middle_phase(shape, batch, self.scale, total_weight, &mut scratch)?;
+        let loss = mean_loss(scratch.losses, shape.rows, total_weight)?;
+        scatter_phase(shape, scratch.d_output, scratch.outputs)?;
+        let grad_norm = gradient_norm(shape, operand, &mut scratch)?;
+
+        let factor = self.schedule.factor(self.state.steps);
+        let coef = clip_coefficient(grad_norm, self.optimizer.max_norm);
+        let state = self.state.next(&self.optimizer);
+        let update = Update::new(&self.optimizer, &state, factor, coef)?;
+        self.check_gradient(coef * grad_norm)?;
+
+        self.update_phase(shape, operand, scratch.outputs, &update);
+        self.state = state;
+        let lr = self.optimizer.lr * factor;
+        Ok(StepReport { loss, grad_norm, clip_coefficient: coef, lr, zero_rows })
+    }
+
+    /// Refuses a gradient whose square could overflow the second moment.
+    fn check_gradient(&self, clipped_norm: f32) -> Result<(), Error> {
+        let mut largest = clipped_norm;
+        if self.optimizer.kind == crate::OptimizerKind::Adam && self.optimizer.weight_decay > 0.0 {
+            // Here the decay is part of the gradient; |w − anchor| ≤ |w| + |anchor|.
+            let anchor = match &self.anchor {
+                Anchor::Zero => 0.0,
+                Anchor::Identity => 1.0,
+                Anchor::Weights(weights) => max_abs(weights.as_ref()),
+            };
+            largest += self.optimizer.weight_decay * (max_abs(self.adapter.weight().as_lanes()) + anchor);
+        }
+        if largest <= GRADIENT_LIMIT { Ok(()) } else { Err(Error::GradientTooLarge) }
+    }
+
+    /// Forms `dW` a tile at a time and consumes it at once.
+    fn update_phase(&mut self, shape: Shape, operand: &[f32], d_outputs: &[Lanes], update: &Update) {
+        let stride = shape.in_dim + usize::from(shape.bias);
+        let level = self.adapter.level();
+        let weight = self.adapter.weight_lanes_mut();
+        let mut m_panels = self.m.as_mut().chunks_exact_mut(stride);
+        let mut v_panels = self.v.as_mut().chunks_exact_mut(stride);
+        for (p, (w, d_output)) in
+            weight.chunks_exact_mut(stride).zip(d_outputs.chunks_exact(shape.rows)).enumerate()
+        {
+            let mut m = m_panels.next();
+            let mut v = v_panels.next();
+            let anchor = match &self.anchor {
+                Anchor::Zero => PanelAnchor::Zero,
+                Anchor::Identity => PanelAnchor::Identity { first_row: p * LANES, in_dim: shape.in_dim },
+                Anchor::Weights(weights) => {
+                    PanelAnchor::Weights(weights.as_ref().get(p * stride..).unwrap_or(&[]))
+                }
+            };
+            dispatch!(level, s => d_weight(s, shape, d_output, operand, #[inline(always)] |column, gradient| {
+                let Some(w) = w.get_mut(column) else { return };
+                let moments = match (&mut m, &mut v) {
+                    (Some(m), Some(v)) => m.get_mut(column).zip(v.get_mut(column)),
+                    _ => None,
+                };
+                update_lanes(s, update, gradient, s.load(&anchor.at(column)), w, moments);
+            }));
+        }
+    }
+}
+
+/// The anchor of one panel of the weight.
+enum PanelAnchor<'a> {
+    Zero,
+    Identity { first_row: usize, in_dim: usize },
+    Weights(&'a [Lanes]),
+}
+
+impl PanelAnchor<'_> {
+    #[inline(always)]
+    fn at(&self, column: usize) -> Lanes {
+        let mut lanes = Lanes::ZERO;
+        match *self {
+            Self::Zero => {}
+            Self::Identity { first_row, in_dim } => {
+                let lane = column.wrapping_sub(first_row);
+                if let Some(place) = lanes.0.get_mut(lane)
+                    && column < in_dim
+                {
+                    *place = 1.0;
+                }
+            }
+            Self::Weights(columns) => lanes = columns.get(column).copied().unwrap_or(lanes),
+        }
+        lanes
+    }
+}
+
+fn max_abs(lanes: &[Lanes]) -> f32 {
+    let mut largest = 0.0;
+    for &x in flat(lanes) {
+        // NaN must not hide: `max` gives its second operand then.
+        largest = math::max(largest, x.abs());
+    }
+    largest
+}
+
+/// The sizes of a step.
+#[derive(Clone, Copy)]
+struct Shape {
+    rows: usize,
+    candidates: usize,
+    in_dim: usize,
+    out_dim: usize,
+    bias: bool,
+    level: Level,
+}
+
+impl Shape {
+    fn of<S: AsRef<[Lanes]>>(adapter: &Linear<S>, batch: &Batch<'_>) -> Result<Self, Error> {
+        let (in_dim, out_dim) = (adapter.in_dim(), adapter.out_dim());
+        check_dim("in_dim", in_dim)?;
+        let rows = batch.targets.len();
+        if rows == 0 {
+            return Err(Error::Length { what: "targets", needed: 1, given: 0 });
+        }
+        check_len("queries", rows.saturating_mul(in_dim), batch.queries.len())?;
+        if let Some(operand) = batch.gradient_operand {
+            check_len("gradient_operand", rows.saturating_mul(in_dim), operand.len())?;
+        }
+        check_len("weights", rows, batch.weights.len())?;
+        let candidates = batch.documents.len() / out_dim;
+        let whole = candidates.max(1).saturating_mul(out_dim);
+        check_len("documents", whole, batch.documents.len())?;
+        Ok(Self { rows, candidates, in_dim, out_dim, bias: adapter.has_bias(), level: adapter.level() })
+    }
+}
+
+/// Checks targets, weights and mask; returns the sum of the weights, rows ascending.
+fn check_rows(batch: &Batch<'_>, candidates: usize) -> Result<f32, Error> {
+    let mut total = 0.0;
+    for (row, (&target, &weight)) in batch.targets.iter().zip(batch.weights).enumerate() {
+        if target as usize >= candidates {
+            return Err(Error::Target { row, target, candidates });
+        }
+        if !(weight >= 0.0 && weight.is_finite()) {
+            return Err(Error::Weight { row });
+        }
+        total += weight;
+    }
+    check_mask(batch.mask, batch.targets, candidates)?;
+    if total > 0.0 && total.is_finite() { Ok(total) } else { Err(Error::TotalWeight) }
+}
+
+/// `T = Q Wᵀ`.
+fn forward_phase<S: AsRef<[Lanes]>>(
+    adapter: &Linear<S>,
+    queries: &[f32],
+    rows: usize,
+    outputs: &mut [Lanes],
+) {
+    let weight = adapter.weight().as_lanes();
+    dispatch!(adapter.level(), s => {
+        forward(s, weight, adapter.in_dim(), adapter.has_bias(), queries, #[inline(always)] |panel, row, acc| {
+            if let Some(place) = outputs.get_mut(panel * rows + row) {
+                *place = s.to_lanes(acc);
+            }
+        });
+    });
+}
+
+/// Everything that is per query: normalise, scores, softmax, backward. Returns the number of rows left out.
+fn middle_phase(
+    shape: Shape,
+    batch: &Batch<'_>,
+    scale: f32,
+    total_weight: f32,
+    scratch: &mut Scratch<'_>,
+) -> Result<u32, Error> {
+    let mut zero_rows = 0;
+    let per_panel = scratch
+        .normalized
+        .chunks_exact_mut(shape.out_dim)
+        .zip(scratch.d_output.chunks_exact_mut(shape.out_dim))
+        .zip(scratch.scores.chunks_exact_mut(shape.candidates))
+        .zip(scratch.inverse.iter_mut().zip(scratch.losses.iter_mut()))
+        .zip(batch.targets.chunks(LANES).zip(batch.weights.chunks(LANES)));
+    for (panel, ((((normalized, d_output), scores), (inverse, losses)), (targets, weights))) in
+        per_panel.enumerate()
+    {
+        gather_queries(shape, scratch.outputs, panel, normalized);
+        let mask = mask_of_panel(batch.mask, panel);
+        let rows = PanelRows { targets, weights, mask, live: 0, scale, total_weight };
+        let norms = dispatch!(shape.level, s => {
+            middle_panel(s, shape, batch.documents, rows, normalized, d_output, scores, inverse, losses)
+        });
+        for (lane, norm) in norms.0.into_iter().take(targets.len()).enumerate() {
+            zero_rows += u32::from(norm <= NORM_FLOOR);
+            if !norm.is_finite() {
+                return Err(Error::NotFinite { what: "transformed query", row: panel * LANES + lane });
+            }
+        }
+    }
+    Ok(zero_rows)
+}
+
+/// One panel of queries through the middle; returns the norms.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "one call site; the buffers of one panel")]
+fn middle_panel<S: Simd>(
+    s: S,
+    shape: Shape,
+    documents: &[f32],
+    mut rows: PanelRows<'_>,
+    normalized: &mut [Lanes],
+    d_output: &mut [Lanes],
+    scores: &mut [Lanes],
+    inverse: &mut Lanes,
+    losses: &mut Lanes,
+) -> Lanes {
+    let (norm, factor) = normalize_panel(s, normalized);
+    *inverse = s.to_lanes(factor);
+    let norms = s.to_lanes(norm);
+    for (lane, norm) in norms.0.into_iter().take(rows.targets.len()).enumerate() {
+        // NaN is no zero: such a row takes part, and is refused for what comes of it.
+        let zero = norm <= NORM_FLOOR;
+        rows.live |= u16::from(!zero) << lane;
+    }
+
+    let scale = s.splat(rows.scale);
+    product_rows(
+        s,
+        normalized,
+        shape.out_dim,
+        documents,
+        shape.out_dim,
+        #[inline(always)]
+        |_, candidate, acc| {
+            if let Some(place) = scores.get_mut(candidate) {
+                *place = s.to_lanes(s.mul(scale, acc));
+            }
+        },
+    );
+    *losses = softmax_cross_entropy_panel(s, scores, &rows);
+
+    product_columns(
+        s,
+        scores,
+        documents,
+        shape.out_dim,
+        shape.out_dim,
+        #[inline(always)]
+        |column, acc| {
+            if let Some(place) = d_output.get_mut(column) {
+                *place = s.to_lanes(acc);
+            }
+        },
+    );
+    normalize_backward_panel(s, normalized, factor, d_output);
+    norms
+}
+
+/// Transposes one panel's queries out of `T`: sixteen queries into the lanes, a column per output.
+fn gather_queries(shape: Shape, outputs: &[Lanes], panel: usize, out: &mut [Lanes]) {
+    let first = panel * LANES;
+    let count = (shape.rows - first).min(LANES);
+    for (source, block) in outputs.chunks_exact(shape.rows).zip(out.chunks_mut(LANES)) {
+        block.fill(Lanes::ZERO);
+        for (lane, query) in source.iter().skip(first).take(count).enumerate() {
+            for (column, value) in block.iter_mut().zip(query.0) {
+                if let Some(place) = column.0.get_mut(lane) {
+                    *place = value;
+                }
+            }
+        }
+    }
+}
+
+/// Transposes `dT` back: output rows into the lanes, a column per query. Refuses values that are not finite.
+fn scatter_phase(shape: Shape, d_output: &[Lanes], outputs: &mut [Lanes]) -> Result<(), Error> {
+    for (target, first_output) in outputs.chunks_exact_mut(shape.rows).zip((0..).step_by(LANES)) {
+        for (row, place) in target.iter_mut().enumerate() {
+            let panel = d_output.get((row / LANES) * shape.out_dim..).unwrap_or(&[]);
+            let count = (shape.out_dim - first_output).min(LANES);
+            *place = Lanes::ZERO;
+            for (value, column) in place.0.iter_mut().zip(panel.iter().skip(first_output).take(count)) {
+                *value = column.0.get(row % LANES).copied().unwrap_or(0.0);
+                if !value.is_finite() {
+                    return Err(Error::NotFinite { what: "gradient", row });
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Sum of the losses, rows ascending, divided by the total weight. Refuses a loss that is not finite.
+fn mean_loss(losses: &[Lanes], rows: usize, total_weight: f32) -> Result<f32, Error> {
+    let mut sum = 0.0;
+    for (row, &loss) in flat(losses).iter().take(rows).enumerate() {
+        if !loss.is_finite() {
+            return Err(Error::NotFinite { what: "loss", row });
+        }
+        sum += loss;
+    }
+    let mean = sum / total_weight;
+    if mean.is_finite() { Ok(mean) } else { Err(Error::NotFinite { what: "mean loss", row: 0 }) }
+}
+
+/// The tiles of `dW` of one panel: `emit(column, gradient)`, the bias last.
+#[inline(always)]
+fn d_weight<S: Simd>(
+    s: S,
+    shape: Shape,
+    d_output: &[Lanes],
+    operand: &[f32],
+    mut emit: impl FnMut(usize, S::F32),
+) {
+    product_columns(
+        s,
+        d_output,
+        operand,
+        shape.in_dim,
+        shape.in_dim,
+        #[inline(always)]
+        |column, acc| emit(column, acc),
+    );
+    if shape.bias {
+        let mut acc = s.splat(0.0);
+        for query in d_output {
+            acc = s.fma(s.load(query), s.splat(1.0), acc);
+        }
+        emit(shape.in_dim, acc);
+    }
+}
+
+/// The global norm of `dW`, in the form the shape asks for.
+fn gradient_norm(shape: Shape, operand: &[f32], scratch: &mut Scratch<'_>) -> Result<f32, Error> {
+    let squares = match norm_form(shape.rows, shape.in_dim) {
+        NormForm::Gram => gram_norm(shape, operand, scratch),
+        NormForm::Direct => direct_norm(shape, operand, scratch.outputs),
+    };
+    let norm = math::sqrt(math::max(0.0, squares));
+    if norm.is_finite() { Ok(norm) } else { Err(Error::NotFinite { what: "gradient norm", row: 0 }) }
+}
+
+/// `Σᵢ Σⱼ (dTᵢ·dTⱼ)(Gᵢ·Gⱼ)`.
+fn gram_norm(shape: Shape, operand: &[f32], scratch: &mut Scratch<'_>) -> f32 {
+    for (rows, panel) in
+        operand.chunks(LANES * shape.in_dim).zip(scratch.operand.chunks_exact_mut(shape.in_dim))
+    {
+        for (k, column) in panel.iter_mut().enumerate() {
+            *column = Lanes::ZERO;
+            for (place, value) in column.0.iter_mut().zip(rows.iter().skip(k).step_by(shape.in_dim)) {
+                *place = *value;
+            }
+        }
+    }
+    let (d_output, operand) = (&*scratch.d_output, &*scratch.operand);
+    for (panel, place) in scratch.gram.iter_mut().enumerate() {
+        *place = dispatch!(shape.level, s => gram_panel(s, shape, d_output, operand, panel));
+    }
+    let mut sum: Option<f32> = None;
+    for &g in flat(scratch.gram).iter().take(shape.rows) {
+        sum = Some(sum.map_or(g, |sum| sum + g));
+    }
+    sum.unwrap_or(0.0)
+}
+
+/// Sixteen rows of the Gram product: a chain over `j` of `Aᵢⱼ × Kᵢⱼ`.
+#[inline(always)]
+fn gram_panel<S: Simd>(s: S, shape: Shape, d_output: &[Lanes], operand: &[Lanes], panel: usize) -> Lanes {
+    let panel_of = |matrix: &'_ [Lanes], cols: usize, p: usize| (p * cols, p * cols + cols, matrix.len());
+    let slice = |range: (usize, usize, usize)| range.0..range.1.min(range.2);
+    let mine = d_output.get(slice(panel_of(d_output, shape.out_dim, panel))).unwrap_or(&[]);
+    let my_operand = operand.get(slice(panel_of(operand, shape.in_dim, panel))).unwrap_or(&[]);
+    let mut g = s.splat(0.0);
+    let mut j = 0;
+    macro_rules! rung {
+        ($R:literal) => {
+            // Tiles do not cross a panel of `j`: 16 is a multiple of R.
+            while shape.rows - j >= $R {
+                let other = j / LANES;
+                let theirs = d_output.get(slice(panel_of(d_output, shape.out_dim, other))).unwrap_or(&[]);
+                let their_operand = operand.get(slice(panel_of(operand, shape.in_dim, other))).unwrap_or(&[]);
+                let a = columns_tile::<S, $R>(s, mine, flat(theirs), LANES, j % LANES);
+                let k = columns_tile::<S, $R>(s, my_operand, flat(their_operand), LANES, j % LANES);
+                for (a, mut k) in a.into_iter().zip(k) {
+                    if shape.bias {
+                        k = s.fma(s.splat(1.0), s.splat(1.0), k);
+                    }
+                    g = s.fma(a, k, g);
+                }
+                j += $R;
+            }
+        };
+    }
+    rung!(4);
+    rung!(1);
+    s.to_lanes(g)
+}
+
+/// The sum of the squares of `dW`'s elements: a chain per lane of each panel, lanes by a tree, panels ascending.
+fn direct_norm(shape: Shape, operand: &[f32], d_outputs: &[Lanes]) -> f32 {
+    let mut sum = 0.0;
+    for d_output in d_outputs.chunks_exact(shape.rows) {
+        let squares = dispatch!(shape.level, s => {
+            let mut squares = s.splat(0.0);
+            d_weight(s, shape, d_output, operand, #[inline(always)] |_, gradient| squares = s.fma(gradient, gradient, squares));
+            s.to_lanes(squares)
+        });
+        sum += lane_tree(&squares);
+    }
+    sum
+}
+
+/// Sums sixteen lanes by the tree (l, l+8), (l, l+4), (l, l+2), (l, l+1).
+fn lane_tree(lanes: &Lanes) -> f32 {
+    let mut values = lanes.0;
+    let mut half = LANES / 2;
+    while half > 0 {
+        let (low, high) = values.split_at_mut(half);
+        for (a, b) in low.iter_mut().zip(high) {
+            *a += *b;
+        }
+        half /= 2;
+    }
+    values.first().copied().unwrap_or(0.0)
+}
+
+/// The definition of one element of `dW`: column `k` of `operand` (`rows × in_dim`) under the gradient `d_output` of
+/// one output row, one value per query.
+#[must_use]
+pub fn reference_d_weight(d_output: &[f32], operand: &[f32], in_dim: usize, k: usize) -> f32 {
+    let mut acc = 0.0;
+    for (&d, row) in d_output.iter().zip(operand.chunks(in_dim.max(1))) {
+        // Past the last input stands the constant 1 of the bias.
+        acc = math::fma(d, row.get(k).copied().unwrap_or(1.0), acc);
+    }
+    acc
+}
+
+/// The definition of the squared norm in [`NormForm::Gram`]: `d_outputs` is `rows × out_dim`, `operand` is
+/// `rows × in_dim`, both row-major.
+#[must_use]
+pub fn reference_gram_norm(
+    d_outputs: &[f32],
+    out_dim: usize,
+    operand: &[f32],
+    in_dim: usize,
+    bias: bool,
+) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| {
+        let mut acc = 0.0;
+        for (&x, &y) in a.iter().zip(b) {
+            acc = math::fma(x, y, acc);
+        }
+        acc
+    };
+    let mut sum: Option<f32> = None;
+    for (d_i, q_i) in d_outputs.chunks(out_dim).zip(operand.chunks(in_dim)) {
+        let mut g = 0.0;
+        for (d_j, q_j) in d_outputs.chunks(out_dim).zip(operand.chunks(in_dim)) {
+            let k = dot(q_i, q_j);
+            let k = if bias { math::fma(1.0, 1.0, k) } else { k };
+            g = math::fma(dot(d_i, d_j), k, g);
+        }
+        sum = Some(sum.map_or(g, |sum| sum + g));
+    }
+    math::max(0.0, sum.unwrap_or(0.0))
+}
+
+/// The definition of the squared norm in [`NormForm::Direct`]: `d_weight(r, k)` is an element of the gradient with
+/// `cols` columns, the bias included.
+#[must_use]
+pub fn reference_direct_norm(out_dim: usize, cols: usize, d_weight: impl Fn(usize, usize) -> f32) -> f32 {
+    let mut sum = 0.0;
+    for panel in 0..panels(out_dim) {
+        let mut lanes = [0.0; LANES];
+        for (lane, square) in lanes.iter_mut().enumerate() {
+            let r = panel * LANES + lane;
+            for k in 0..cols {
+                let d = if r < out_dim { d_weight(r, k) } else { 0.0 };
+                *square = math::fma(d, d, *square);
+            }
+        }
+        for distance in [8, 4, 2, 1] {
+            for lane in 0..distance {
+                let far = lanes.get(lane + distance).copied().unwrap_or(0.0);
+                if let Some(near) = lanes.get_mut(lane) {
+                    *near += far;
+                }
+            }
+        }
+        sum += lanes.first().copied().unwrap_or(0.0);
+    }
+    sum
+}

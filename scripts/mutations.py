@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""Seeds one fault after another into a copy of the repository and says which tests notice.
+
+usage: scripts/mutations.py [NAME ...]
+
+Each fault is one line of the kernel, replaced in the copy only. For each, the kernel's own tests and `host-cli check`
+run; a fault that neither notices fails the script. Builds go to the copy's own target folder. Needs nothing beyond Python's
+own library and cargo; with all faults it takes about twenty minutes on two cores.
+"""
+
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# name: (file, line as it is, line with the fault). The old text must occur exactly once.
+FAULTS = {
+    "sign of the projection": (
+        "kernel/src/normalize.rs", "s.mul(dot, s.splat(-1.0))", "s.mul(dot, s.splat(1.0))"),
+    "bias read one column early": (
+        "kernel/src/forward.rs", "weight.get(panel * stride + in_dim) {", "weight.get(panel * stride + in_dim - 1) {"),
+    "n² for n": (
+        "kernel/src/train.rs", "let norm = math::sqrt(math::max(0.0, squares));", "let norm = math::max(0.0, squares);"),
+    "mask missing in the sum": (
+        "kernel/src/cross_entropy.rs",
+        "        let active = s.mask(rows.live & !masked.at(candidate));\n        let score",
+        "        let active = s.mask(rows.live | (masked.at(candidate) & rows.live));\n        let score"),
+    "masked candidates keep a gradient": (
+        "kernel/src/cross_entropy.rs", "s.select(active, s.mul(p, a), zero)", "s.select(active, s.mul(p, a), s.mul(p, a))"),
+    "swapped betas": (
+        "kernel/src/adam.rs",
+        "            beta1: optimizer.beta1,\n            one_minus_beta1: 1.0 - optimizer.beta1,",
+        "            beta1: optimizer.beta2,\n            one_minus_beta1: 1.0 - optimizer.beta2,"),
+    "power of the wrong beta": (
+        "kernel/src/adam.rs", "self.beta2_power * optimizer.beta2", "self.beta2_power * optimizer.beta1"),
+    "bias gets no gradient": (
+        "kernel/src/train.rs", "    if shape.bias {\n        let mut acc", "    if false {\n        let mut acc"),
+    "decay after the step": (
+        "kernel/src/adam.rs",
+        "            s.fma(s.splat(u.minus_step), ratio, decayed)",
+        "            let stepped = s.fma(s.splat(u.minus_step), ratio, weight);\n"
+        "            let _ = decayed;\n"
+        "            s.fma(s.splat(u.minus_decay), s.sub(stepped, anchor), stepped)"),
+    "decay toward zero for the identity": (
+        "kernel/src/train.rs", "                    *place = 1.0;", "                    *place = 0.0;"),
+    "the next row's weight": (
+        "kernel/src/cross_entropy.rs",
+        "for (lane, &weight) in rows.weights.iter().take(LANES).enumerate() {",
+        "for (lane, &weight) in rows.weights.iter().cycle().skip(1).take(rows.weights.len()).enumerate() {"),
+    "scale missing in the gradient": (
+        "kernel/src/cross_entropy.rs", "(weight * rows.scale) / rows.total_weight", "weight / rows.total_weight"),
+    "mean over rows, not over weights": (
+        "kernel/src/train.rs", "let mean = sum / total_weight;", "let mean = sum / rows as f32;"),
+    "clipping without its 1e-6": (
+        "kernel/src/adam.rs", "math::min(1.0, max_norm / (norm + 1e-6))", "math::min(1.0, max_norm / norm)"),
+    "eps not corrected for bias": (
+        "kernel/src/adam.rs",
+        "s.div(new_m, s.fma(s.sqrt(new_v), s.splat(u.r2), s.splat(u.eps)))",
+        "s.div(new_m, s.mul(s.add(s.sqrt(new_v), s.splat(u.eps)), s.splat(u.r2)))"),
+    "warm-up one step ahead": (
+        "kernel/src/schedule.rs", "return ratio(step, self.warmup);", "return ratio(step + 1, self.warmup);"),
+    "bias column missing in the Gram norm": (
+        "kernel/src/train.rs",
+        "                    if shape.bias {\n                        k = s.fma",
+        "                    if false {\n                        k = s.fma"),
+    "a panel emitted as its neighbour": (
+        "kernel/src/tile.rs",
+        "rows_ladder(s, [a, b], rows, depth, |p, c, acc| emit(first + p, c, acc));",
+        "rows_ladder(s, [a, b], rows, depth, |p, c, acc| emit(first + 1 - p, c, acc));"),
+    "an unfused multiply-add": (
+        "kernel/src/simd.rs", "a.mul_add_precise(b, c)", "a * b + c"),
+    "a polynomial coefficient of exp off by 1e-5": (
+        "kernel/src/math.rs", "0.041_668_39,", "0.041_678_39,"),
+    "no limit on the gradient": (
+        "kernel/src/train.rs", "if largest <= GRADIENT_LIMIT { Ok(()) }", "if largest <= f32::MAX { Ok(()) }"),
+    "the weight written before the refusal": (
+        "kernel/src/train.rs",
+        "        let loss = mean_loss(scratch.losses, shape.rows, total_weight)?;",
+        "        self.state = self.state.next(&self.optimizer);\n"
+        "        let loss = mean_loss(scratch.losses, shape.rows, total_weight)?;"),
+    "payload checksum not checked": (
+        "kernel/src/image.rs",
+        "        check_crc(\"payload\", self.payload, self.header.payload_crc)?;\n        self.header.check_weights",
+        "        self.header.check_weights"),
+}
+
+
+def outcome(copy, command):
+    """Whether the command passes, as a word for the table."""
+    done = subprocess.run(command, cwd=copy, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if "could not compile" in done.stdout:
+        sys.exit(f"the fault does not compile:\n{done.stdout[-3000:]}")
+    return "passes" if done.returncode == 0 else "**fails**"
+
+
+def main():
+    chosen = sys.argv[1:] or list(FAULTS)
+    copy = pathlib.Path(tempfile.mkdtemp(prefix="mutations-"))
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    for name in filter(None, tracked.split("\0")):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, copy / name)
+    tests = ["cargo", "test", "-q", "-p", "query-adapter", "--features", "std,train,image,nalgebra", "--lib", "--tests"]
+    check = ["cargo", "run", "-q", "-p", "host-cli", "--", "check"]
+    missed = []
+    print("| fault | kernel tests | `host-cli check` |\n|---|---|---|")
+    for name in [None, *chosen]:
+        if name is not None:
+            file, old, new = FAULTS[name]
+            text = (ROOT / file).read_text()
+            if text.count(old) != 1:
+                sys.exit(f"{name}: the line occurs {text.count(old)} times in {file}; the list needs care")
+            (copy / file).write_text(text.replace(old, new))
+        row = [outcome(copy, tests), outcome(copy, check)]
+        print(f"| {name or '(none)'} | {row[0]} | {row[1]} |", flush=True)
+        if name is None:
+            if row != ["passes", "passes"]:
+                sys.exit("the tests fail without a fault")
+        else:
+            (copy / file).write_text(text)
+            if row == ["passes", "passes"]:
+                missed.append(name)
+    shutil.rmtree(copy)
+    print(f"\n{len(chosen) - len(missed)} of {len(chosen)} faults noticed")
+    sys.exit(f"missed: {', '.join(missed)}" if missed else 0)
+
+
+main()
