@@ -13,7 +13,7 @@ use crate::normalize::{normalize_backward_panel, normalize_rows};
 use crate::retrieve::cosine_scores;
 use crate::schedule::{Decay, Schedule};
 use crate::simd::{Level, dispatch};
-use crate::tile::product_columns;
+use crate::tile::{Store, product_columns};
 use crate::train::{Anchor, Batch, NormForm, StepReport, Trainer, norm_form, scratch_len};
 use crate::{math, reference};
 
@@ -212,7 +212,7 @@ proptest! {
         })).collect();
         on_every_level!(level => {
             let mut found = vec![Lanes::ZERO; cols];
-            dispatch!(level, s => product_columns(s, &panel, rows, cols, cols, |c, acc| found[c] = s.to_lanes(acc)));
+            dispatch!(level, s => product_columns(s, &panel, rows, cols, cols, &mut Store(&mut found)));
             assert_same(&found.iter().flat_map(|lanes| lanes.0).collect::<Vec<_>>(), &expected);
         });
     }

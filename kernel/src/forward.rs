@@ -17,21 +17,13 @@ pub(crate) fn forward<S: Simd>(
     mut emit: impl FnMut(usize, usize, S::F32),
 ) {
     let stride = in_dim + usize::from(bias);
-    product_rows(
-        s,
-        weight,
-        stride,
-        queries,
-        in_dim,
-        #[inline(always)]
-        |panel, row, acc| {
-            let output = match weight.get(panel * stride + in_dim) {
-                Some(column) if bias => s.fma(s.load(column), s.splat(1.0), acc),
-                _ => acc,
-            };
-            emit(panel, row, output);
-        },
-    );
+    product_rows(s, weight, stride, queries, in_dim, |panel, row, acc| {
+        let output = match weight.get(panel * stride + in_dim) {
+            Some(column) if bias => s.fma(s.load(column), s.splat(1.0), acc),
+            _ => acc,
+        };
+        emit(panel, row, output);
+    });
 }
 
 /// The definition of [`forward`]: output `r` of one query, by the book.

@@ -33,6 +33,7 @@ mod simd;
 mod tile;
 #[cfg(feature = "train")]
 mod train;
+mod transpose;
 
 #[cfg(feature = "train")]
 pub use adam::{Optimizer, OptimizerKind, OptimizerState, Update};

@@ -105,7 +105,7 @@ impl<S: AsRef<[Lanes]>> Linear<S> {
         let out_dim = self.out_dim();
         check_len("outputs", rows.saturating_mul(out_dim), outputs.len())?;
         let weight = self.weight.as_lanes();
-        dispatch!(self.level, s => forward(s, weight, self.in_dim, self.bias, queries, #[inline(always)] |panel, row, acc| {
+        dispatch!(self.level, s => forward(s, weight, self.in_dim, self.bias, queries, |panel, row, acc| {
             let lanes = s.to_lanes(acc);
             let start = row * out_dim + panel * LANES;
             let width = (out_dim - panel * LANES).min(LANES);
@@ -131,7 +131,7 @@ impl<S: AsRef<[Lanes]>> Linear<S> {
             .and_then(|rest| rest.get(..stride))
             .ok_or(Error::Length { what: "panel", needed: panels(self.out_dim()), given: panel })?;
         let mut output = Lanes::ZERO;
-        dispatch!(self.level, s => forward(s, columns, self.in_dim, self.bias, query, #[inline(always)] |_, _, acc| {
+        dispatch!(self.level, s => forward(s, columns, self.in_dim, self.bias, query, |_, _, acc| {
             output = s.to_lanes(acc);
         }));
         Ok(output)

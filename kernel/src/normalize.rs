@@ -4,6 +4,7 @@ use crate::error::Error;
 use crate::lanes::{LANES, Lanes, check_dim, check_len};
 use crate::math;
 use crate::simd::{Level, Simd, check_subnormals, dispatch};
+use crate::transpose::block_of_rows_to_panel;
 
 /// Norms at or below this count as zero.
 pub const NORM_FLOOR: f32 = 1e-12;
@@ -74,13 +75,14 @@ pub fn normalize_rows(level: Level, rows: &mut [f32], dim: usize) -> Result<(), 
 #[inline(always)]
 fn normalize_group<S: Simd>(s: S, rows: &mut [f32], dim: usize) {
     let mut squares = s.splat(0.0);
-    for k in 0..dim {
-        let mut column = Lanes::ZERO;
-        for (lane, value) in column.0.iter_mut().zip(rows.iter().skip(k).step_by(dim)) {
-            *lane = *value;
+    let mut block = [Lanes::ZERO; LANES];
+    for first in (0..dim).step_by(LANES) {
+        let columns = block.get_mut(..LANES.min(dim - first)).unwrap_or_default();
+        block_of_rows_to_panel(s, rows, dim, first, columns);
+        for column in columns.iter() {
+            let value = s.load(column);
+            squares = s.fma(value, value, squares);
         }
-        let value = s.load(&column);
-        squares = s.fma(value, value, squares);
     }
     let inverse = s.to_lanes(s.div(s.splat(1.0), s.max(s.splat(NORM_FLOOR), s.sqrt(squares))));
     for (row, inverse) in rows.chunks_exact_mut(dim).zip(inverse.0) {

@@ -6,6 +6,7 @@ use crate::math;
 use crate::normalize::normalize_panel;
 use crate::simd::{Level, Simd, check_subnormals, dispatch};
 use crate::tile::product_rows;
+use crate::transpose::rows_to_panel;
 
 /// Cosines of `rows` queries with `N` documents.
 ///
@@ -36,37 +37,22 @@ pub fn cosine_scores(
     }
     let panels = scratch.chunks_exact_mut(dim).zip(scores.chunks_exact_mut(candidates));
     for ((panel, scores), queries) in panels.zip(queries.chunks(LANES * dim)) {
-        panel.fill(Lanes::ZERO);
-        for (lane, query) in queries.chunks_exact(dim).enumerate() {
-            for (column, &value) in panel.iter_mut().zip(query) {
-                if let Some(place) = column.0.get_mut(lane) {
-                    *place = value;
-                }
-            }
-        }
-        dispatch!(level, s => score_panel(s, panel, documents, scores));
+        dispatch!(level, s => score_panel(s, queries, panel, documents, scores));
     }
     Ok(())
 }
 
-/// Sixteen queries, a [`Lanes`] per component, against all documents.
+/// Up to sixteen queries against all documents; `panel` takes the queries, a [`Lanes`] per component.
 #[inline(always)]
-fn score_panel<S: Simd>(s: S, queries: &mut [Lanes], documents: &[f32], scores: &mut [Lanes]) {
-    let dim = queries.len();
-    normalize_panel(s, queries);
-    product_rows(
-        s,
-        queries,
-        dim,
-        documents,
-        dim,
-        #[inline(always)]
-        |_, candidate, acc| {
-            if let Some(place) = scores.get_mut(candidate) {
-                *place = s.to_lanes(acc);
-            }
-        },
-    );
+fn score_panel<S: Simd>(s: S, queries: &[f32], panel: &mut [Lanes], documents: &[f32], scores: &mut [Lanes]) {
+    let dim = panel.len();
+    rows_to_panel(s, queries, dim, panel);
+    normalize_panel(s, panel);
+    product_rows(s, panel, dim, documents, dim, |_, candidate, acc| {
+        if let Some(place) = scores.get_mut(candidate) {
+            *place = s.to_lanes(acc);
+        }
+    });
 }
 
 /// The definition of one cosine: both rows normalised before.

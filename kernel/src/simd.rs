@@ -36,6 +36,8 @@ pub(crate) trait Simd: Copy {
     fn mask(self, bits: u16) -> Self::Mask;
     /// `if mask { a } else { b }`.
     fn select(self, mask: Self::Mask, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `(a0, b0, a1, b1, …, a7, b7)` and `(a8, b8, …, a15, b15)`.
+    fn interleave(self, a: Self::F32, b: Self::F32) -> (Self::F32, Self::F32);
     /// With `n = bits(rounded) − magic`: the factors `2^(n >> 1)` and `2^(n − (n >> 1))`.
     fn split_power_of_two(self, rounded: Self::F32, magic: i32) -> (Self::F32, Self::F32);
 
@@ -142,6 +144,17 @@ impl Simd for Scalar {
         out
     }
     #[inline(always)]
+    fn interleave(self, a: Self::F32, b: Self::F32) -> (Self::F32, Self::F32) {
+        let (mut low, mut high) = (a, b);
+        for (i, (x, y)) in a.into_iter().zip(b).enumerate() {
+            let half = if i < LANES / 2 { &mut low } else { &mut high };
+            let at = 2 * (i % (LANES / 2));
+            half[at] = x;
+            half[at + 1] = y;
+        }
+        (low, high)
+    }
+    #[inline(always)]
     fn split_power_of_two(self, rounded: Self::F32, magic: i32) -> (Self::F32, Self::F32) {
         let exponent = |x: f32| x.to_bits().cast_signed().wrapping_sub(magic);
         let power = |n: i32| f32::from_bits((n.wrapping_add(127) << 23).cast_unsigned());
@@ -233,6 +246,10 @@ vector_targets! {
             #[inline(always)]
             fn select(self, mask: Self::Mask, a: Self::F32, b: Self::F32) -> Self::F32 {
                 mask.select(a, b)
+            }
+            #[inline(always)]
+            fn interleave(self, a: Self::F32, b: Self::F32) -> (Self::F32, Self::F32) {
+                a.interleave(b)
             }
             #[inline(always)]
             fn split_power_of_two(self, rounded: Self::F32, magic: i32) -> (Self::F32, Self::F32) {

@@ -25,36 +25,16 @@ pub(crate) fn product_rows<S: Simd>(
     // A matrix-vector product has too few chains in one panel to hide the latency of fma: take several panels.
     if rows.len() == depth {
         while let Some([a, b, c, d]) = group(panels, stride, depth, first) {
-            rows_tile(
-                s,
-                [a, b, c, d],
-                [rows],
-                #[inline(always)]
-                |p, _, acc| emit(first + p, 0, acc),
-            );
+            rows_tile(s, [a, b, c, d], [rows], |p, _, acc| emit(first + p, 0, acc));
             first += 4;
         }
     }
     while let Some([a, b]) = group(panels, stride, depth, first) {
-        rows_ladder(
-            s,
-            [a, b],
-            rows,
-            depth,
-            #[inline(always)]
-            |p, c, acc| emit(first + p, c, acc),
-        );
+        rows_ladder(s, [a, b], rows, depth, |p, c, acc| emit(first + p, c, acc));
         first += 2;
     }
     while let Some([a]) = group(panels, stride, depth, first) {
-        rows_ladder(
-            s,
-            [a],
-            rows,
-            depth,
-            #[inline(always)]
-            |p, c, acc| emit(first + p, c, acc),
-        );
+        rows_ladder(s, [a], rows, depth, |p, c, acc| emit(first + p, c, acc));
         first += 1;
     }
 }
@@ -88,13 +68,7 @@ fn rows_ladder<S: Simd, const P: usize>(
     macro_rules! rung {
         ($R:literal) => {
             while let Some(group) = row_group::<$R>(rows, depth, done) {
-                rows_tile(
-                    s,
-                    panels,
-                    group,
-                    #[inline(always)]
-                    |p, c, acc| emit(p, done + c, acc),
-                );
+                rows_tile(s, panels, group, |p, c, acc| emit(p, done + c, acc));
                 done += $R;
             }
         };
@@ -153,7 +127,28 @@ fn rows_tile<S: Simd, const P: usize, const R: usize>(
     }
 }
 
-/// `emit(c, Σᵢ panel[i] · rows[i][c])` for every column `c < cols` of `rows`, which has `panel.len()` rows.
+/// Where the results of [`product_columns`] go.
+///
+/// A trait and not a closure: `put` must be inlined wherever a tile ends, or it is compiled without the level's
+/// instructions and every operation in it becomes a call.
+pub(crate) trait Sink<S: Simd> {
+    /// Takes the result of one column. Implementations are `#[inline(always)]`.
+    fn put(&mut self, s: S, column: usize, value: S::F32);
+}
+
+/// Stores results in columns of a panel.
+pub(crate) struct Store<'a>(pub(crate) &'a mut [Lanes]);
+
+impl<S: Simd> Sink<S> for Store<'_> {
+    #[inline(always)]
+    fn put(&mut self, s: S, column: usize, value: S::F32) {
+        if let Some(place) = self.0.get_mut(column) {
+            *place = s.to_lanes(value);
+        }
+    }
+}
+
+/// `sink.put(c, Σᵢ panel[i] · rows[i][c])` for every column `c < cols` of `rows`, which has `panel.len()` rows.
 ///
 /// `rows` is row-major with `stride ≥ cols` values a row.
 #[inline(always)]
@@ -163,7 +158,7 @@ pub(crate) fn product_columns<S: Simd>(
     rows: &[f32],
     stride: usize,
     cols: usize,
-    mut emit: impl FnMut(usize, S::F32),
+    sink: &mut impl Sink<S>,
 ) {
     let mut done = 0;
     macro_rules! rung {
@@ -171,7 +166,7 @@ pub(crate) fn product_columns<S: Simd>(
             while cols - done >= $R {
                 let acc = columns_tile::<S, $R>(s, panel, rows, stride, done);
                 for (c, chain) in acc.into_iter().enumerate() {
-                    emit(done + c, chain);
+                    sink.put(s, done + c, chain);
                 }
                 done += $R;
             }

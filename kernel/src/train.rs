@@ -13,7 +13,8 @@ use crate::math;
 use crate::normalize::{NORM_FLOOR, normalize_backward_panel, normalize_panel};
 use crate::schedule::Schedule;
 use crate::simd::{Level, Simd, dispatch};
-use crate::tile::{columns_tile, product_columns, product_rows};
+use crate::tile::{Sink, Store, columns_tile, product_columns, product_rows};
+use crate::transpose::{block_to_lanes, rows_to_panel};
 
 /// One batch: `B` queries, `N` candidate documents, and what belongs together.
 #[derive(Clone, Copy, Debug)]
@@ -91,8 +92,8 @@ pub const fn scratch_len(rows: usize, candidates: usize, in_dim: usize, out_dim:
         .saturating_add(per_row)
 }
 
-/// Columns kept per query beside its vectors: factor of the normalisation, loss, Gram sum.
-const PER_ROW: usize = 3;
+/// Columns kept per query beside its vectors: loss, row of the Gram product.
+const PER_ROW: usize = 2;
 
 /// The buffers of a step, carved from the caller's scratch.
 struct Scratch<'a> {
@@ -106,11 +107,9 @@ struct Scratch<'a> {
     scores: &'a mut [Lanes],
     /// The gradient operand in panels of queries, a column per input.
     operand: &'a mut [Lanes],
-    /// A [`Lanes`] per panel of queries: factors of the normalisation.
-    inverse: &'a mut [Lanes],
-    /// Losses, as `inverse`.
+    /// Losses: a [`Lanes`] per panel of queries.
     losses: &'a mut [Lanes],
-    /// Rows of the Gram product, as `inverse`.
+    /// Rows of the Gram product, as `losses`.
     gram: &'a mut [Lanes],
 }
 
@@ -129,10 +128,9 @@ impl<'a> Scratch<'a> {
         let (d_output, rest) = rest.split_at_mut_checked(panel_len(rows, out_dim)).ok_or(short)?;
         let (scores, rest) = rest.split_at_mut_checked(panel_len(rows, candidates)).ok_or(short)?;
         let (operand, rest) = rest.split_at_mut_checked(panel_len(rows, in_dim)).ok_or(short)?;
-        let (inverse, rest) = rest.split_at_mut_checked(panels(rows)).ok_or(short)?;
         let (losses, rest) = rest.split_at_mut_checked(panels(rows)).ok_or(short)?;
         let (gram, _) = rest.split_at_mut_checked(panels(rows)).ok_or(short)?;
-        Ok(Self { outputs, normalized, d_output, scores, operand, inverse, losses, gram })
+        Ok(Self { outputs, normalized, d_output, scores, operand, losses, gram })
     }
 }
 
@@ -326,8 +324,6 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Trainer<S> {
         for (p, (w, d_output)) in
             weight.chunks_exact_mut(stride).zip(d_outputs.chunks_exact(shape.rows)).enumerate()
         {
-            let mut m = m_panels.next();
-            let mut v = v_panels.next();
             let anchor = match &self.anchor {
                 Anchor::Zero => PanelAnchor::Zero,
                 Anchor::Identity => PanelAnchor::Identity { first_row: p * LANES, in_dim: shape.in_dim },
@@ -335,15 +331,30 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Trainer<S> {
                     PanelAnchor::Weights(weights.as_ref().get(p * stride..).unwrap_or(&[]))
                 }
             };
-            dispatch!(level, s => d_weight(s, shape, d_output, operand, #[inline(always)] |column, gradient| {
-                let Some(w) = w.get_mut(column) else { return };
-                let moments = match (&mut m, &mut v) {
-                    (Some(m), Some(v)) => m.get_mut(column).zip(v.get_mut(column)),
-                    _ => None,
-                };
-                update_lanes(s, update, gradient, s.load(&anchor.at(column)), w, moments);
-            }));
+            let mut panel = PanelUpdate { update, anchor, w, m: m_panels.next(), v: v_panels.next() };
+            dispatch!(level, s => d_weight(s, shape, d_output, operand, &mut panel));
         }
+    }
+}
+
+/// One panel of the weight, to be updated column after column as its gradient is formed.
+struct PanelUpdate<'a> {
+    update: &'a Update,
+    anchor: PanelAnchor<'a>,
+    w: &'a mut [Lanes],
+    m: Option<&'a mut [Lanes]>,
+    v: Option<&'a mut [Lanes]>,
+}
+
+impl<S: Simd> Sink<S> for PanelUpdate<'_> {
+    #[inline(always)]
+    fn put(&mut self, s: S, column: usize, gradient: S::F32) {
+        let Some(w) = self.w.get_mut(column) else { return };
+        let moments = match (&mut self.m, &mut self.v) {
+            (Some(m), Some(v)) => m.get_mut(column).zip(v.get_mut(column)),
+            _ => None,
+        };
+        update_lanes(s, self.update, gradient, s.load(&self.anchor.at(column)), w, moments);
     }
 }
 
@@ -439,7 +450,7 @@ fn forward_phase<S: AsRef<[Lanes]>>(
 ) {
     let weight = adapter.weight().as_lanes();
     dispatch!(adapter.level(), s => {
-        forward(s, weight, adapter.in_dim(), adapter.has_bias(), queries, #[inline(always)] |panel, row, acc| {
+        forward(s, weight, adapter.in_dim(), adapter.has_bias(), queries, |panel, row, acc| {
             if let Some(place) = outputs.get_mut(panel * rows + row) {
                 *place = s.to_lanes(acc);
             }
@@ -461,16 +472,14 @@ fn middle_phase(
         .chunks_exact_mut(shape.out_dim)
         .zip(scratch.d_output.chunks_exact_mut(shape.out_dim))
         .zip(scratch.scores.chunks_exact_mut(shape.candidates))
-        .zip(scratch.inverse.iter_mut().zip(scratch.losses.iter_mut()))
+        .zip(scratch.losses.iter_mut())
         .zip(batch.targets.chunks(LANES).zip(batch.weights.chunks(LANES)));
-    for (panel, ((((normalized, d_output), scores), (inverse, losses)), (targets, weights))) in
-        per_panel.enumerate()
-    {
-        gather_queries(shape, scratch.outputs, panel, normalized);
+    for (panel, ((((normalized, d_output), scores), losses), (targets, weights))) in per_panel.enumerate() {
         let mask = mask_of_panel(batch.mask, panel);
         let rows = PanelRows { targets, weights, mask, live: 0, scale, total_weight };
         let norms = dispatch!(shape.level, s => {
-            middle_panel(s, shape, batch.documents, rows, normalized, d_output, scores, inverse, losses)
+            gather_queries(s, shape.rows, scratch.outputs, panel, normalized);
+            middle_panel(s, shape, batch.documents, rows, normalized, d_output, scores, losses)
         });
         for (lane, norm) in norms.0.into_iter().take(targets.len()).enumerate() {
             zero_rows += u32::from(norm <= NORM_FLOOR);
@@ -493,11 +502,9 @@ fn middle_panel<S: Simd>(
     normalized: &mut [Lanes],
     d_output: &mut [Lanes],
     scores: &mut [Lanes],
-    inverse: &mut Lanes,
     losses: &mut Lanes,
 ) -> Lanes {
     let (norm, factor) = normalize_panel(s, normalized);
-    *inverse = s.to_lanes(factor);
     let norms = s.to_lanes(norm);
     for (lane, norm) in norms.0.into_iter().take(rows.targets.len()).enumerate() {
         // NaN is no zero: such a row takes part, and is refused for what comes of it.
@@ -506,70 +513,52 @@ fn middle_panel<S: Simd>(
     }
 
     let scale = s.splat(rows.scale);
-    product_rows(
-        s,
-        normalized,
-        shape.out_dim,
-        documents,
-        shape.out_dim,
-        #[inline(always)]
-        |_, candidate, acc| {
-            if let Some(place) = scores.get_mut(candidate) {
-                *place = s.to_lanes(s.mul(scale, acc));
-            }
-        },
-    );
+    product_rows(s, normalized, shape.out_dim, documents, shape.out_dim, |_, candidate, acc| {
+        if let Some(place) = scores.get_mut(candidate) {
+            *place = s.to_lanes(s.mul(scale, acc));
+        }
+    });
     *losses = softmax_cross_entropy_panel(s, scores, &rows);
 
-    product_columns(
-        s,
-        scores,
-        documents,
-        shape.out_dim,
-        shape.out_dim,
-        #[inline(always)]
-        |column, acc| {
-            if let Some(place) = d_output.get_mut(column) {
-                *place = s.to_lanes(acc);
-            }
-        },
-    );
+    product_columns(s, scores, documents, shape.out_dim, shape.out_dim, &mut Store(d_output));
     normalize_backward_panel(s, normalized, factor, d_output);
     norms
 }
 
 /// Transposes one panel's queries out of `T`: sixteen queries into the lanes, a column per output.
-fn gather_queries(shape: Shape, outputs: &[Lanes], panel: usize, out: &mut [Lanes]) {
-    let first = panel * LANES;
-    let count = (shape.rows - first).min(LANES);
-    for (source, block) in outputs.chunks_exact(shape.rows).zip(out.chunks_mut(LANES)) {
-        block.fill(Lanes::ZERO);
-        for (lane, query) in source.iter().skip(first).take(count).enumerate() {
-            for (column, value) in block.iter_mut().zip(query.0) {
-                if let Some(place) = column.0.get_mut(lane) {
-                    *place = value;
-                }
-            }
-        }
+#[inline(always)]
+fn gather_queries<S: Simd>(s: S, rows: usize, outputs: &[Lanes], panel: usize, out: &mut [Lanes]) {
+    for (source, block) in outputs.chunks_exact(rows).zip(out.chunks_mut(LANES)) {
+        let queries = source.get(panel * LANES..).unwrap_or_default();
+        block_to_lanes(s, queries.get(..LANES).unwrap_or(queries), block);
     }
 }
 
 /// Transposes `dT` back: output rows into the lanes, a column per query. Refuses values that are not finite.
 fn scatter_phase(shape: Shape, d_output: &[Lanes], outputs: &mut [Lanes]) -> Result<(), Error> {
-    for (target, first_output) in outputs.chunks_exact_mut(shape.rows).zip((0..).step_by(LANES)) {
-        for (row, place) in target.iter_mut().enumerate() {
-            let panel = d_output.get((row / LANES) * shape.out_dim..).unwrap_or(&[]);
-            let count = (shape.out_dim - first_output).min(LANES);
-            *place = Lanes::ZERO;
-            for (value, column) in place.0.iter_mut().zip(panel.iter().skip(first_output).take(count)) {
-                *value = column.0.get(row % LANES).copied().unwrap_or(0.0);
-                if !value.is_finite() {
-                    return Err(Error::NotFinite { what: "gradient", row });
-                }
+    let finite = dispatch!(shape.level, s => scatter_queries(s, shape, d_output, outputs));
+    if finite {
+        return Ok(());
+    }
+    let at = outputs.iter().position(|lanes| !lanes.0.iter().all(|x| x.is_finite())).unwrap_or(0);
+    Err(Error::NotFinite { what: "gradient", row: at % shape.rows })
+}
+
+/// The transposition; whether all values are finite.
+#[inline(always)]
+fn scatter_queries<S: Simd>(s: S, shape: Shape, d_output: &[Lanes], outputs: &mut [Lanes]) -> bool {
+    // x × 0 is NaN for just those values that are not finite.
+    let mut probe = s.splat(0.0);
+    for (target, first) in outputs.chunks_exact_mut(shape.rows).zip((0..).step_by(LANES)) {
+        for (queries, panel) in target.chunks_mut(LANES).zip(d_output.chunks_exact(shape.out_dim)) {
+            let columns = panel.get(first..).unwrap_or_default();
+            block_to_lanes(s, columns.get(..LANES).unwrap_or(columns), queries);
+            for lanes in queries {
+                probe = s.fma(s.load(lanes), s.splat(0.0), probe);
             }
         }
     }
-    Ok(())
+    s.to_lanes(probe).0.iter().all(|x| x.is_finite())
 }
 
 /// Sum of the losses, rows ascending, divided by the total weight. Refuses a loss that is not finite.
@@ -585,30 +574,16 @@ fn mean_loss(losses: &[Lanes], rows: usize, total_weight: f32) -> Result<f32, Er
     if mean.is_finite() { Ok(mean) } else { Err(Error::NotFinite { what: "mean loss", row: 0 }) }
 }
 
-/// The tiles of `dW` of one panel: `emit(column, gradient)`, the bias last.
+/// The columns of `dW` of one panel, the bias last.
 #[inline(always)]
-fn d_weight<S: Simd>(
-    s: S,
-    shape: Shape,
-    d_output: &[Lanes],
-    operand: &[f32],
-    mut emit: impl FnMut(usize, S::F32),
-) {
-    product_columns(
-        s,
-        d_output,
-        operand,
-        shape.in_dim,
-        shape.in_dim,
-        #[inline(always)]
-        |column, acc| emit(column, acc),
-    );
+fn d_weight<S: Simd>(s: S, shape: Shape, d_output: &[Lanes], operand: &[f32], sink: &mut impl Sink<S>) {
+    product_columns(s, d_output, operand, shape.in_dim, shape.in_dim, sink);
     if shape.bias {
         let mut acc = s.splat(0.0);
         for query in d_output {
             acc = s.fma(s.load(query), s.splat(1.0), acc);
         }
-        emit(shape.in_dim, acc);
+        sink.put(s, shape.in_dim, acc);
     }
 }
 
@@ -624,15 +599,9 @@ fn gradient_norm(shape: Shape, operand: &[f32], scratch: &mut Scratch<'_>) -> Re
 
 /// `Σᵢ Σⱼ (dTᵢ·dTⱼ)(Gᵢ·Gⱼ)`.
 fn gram_norm(shape: Shape, operand: &[f32], scratch: &mut Scratch<'_>) -> f32 {
-    for (rows, panel) in
-        operand.chunks(LANES * shape.in_dim).zip(scratch.operand.chunks_exact_mut(shape.in_dim))
-    {
-        for (k, column) in panel.iter_mut().enumerate() {
-            *column = Lanes::ZERO;
-            for (place, value) in column.0.iter_mut().zip(rows.iter().skip(k).step_by(shape.in_dim)) {
-                *place = *value;
-            }
-        }
+    let panels = operand.chunks(LANES * shape.in_dim).zip(scratch.operand.chunks_exact_mut(shape.in_dim));
+    for (rows, panel) in panels {
+        dispatch!(shape.level, s => rows_to_panel(s, rows, shape.in_dim, panel));
     }
     let (d_output, operand) = (&*scratch.d_output, &*scratch.operand);
     for (panel, place) in scratch.gram.iter_mut().enumerate() {
@@ -683,13 +652,23 @@ fn direct_norm(shape: Shape, operand: &[f32], d_outputs: &[Lanes]) -> f32 {
     let mut sum = 0.0;
     for d_output in d_outputs.chunks_exact(shape.rows) {
         let squares = dispatch!(shape.level, s => {
-            let mut squares = s.splat(0.0);
-            d_weight(s, shape, d_output, operand, #[inline(always)] |_, gradient| squares = s.fma(gradient, gradient, squares));
-            s.to_lanes(squares)
+            let mut squares = Squares(s.splat(0.0));
+            d_weight(s, shape, d_output, operand, &mut squares);
+            s.to_lanes(squares.0)
         });
         sum += lane_tree(&squares);
     }
     sum
+}
+
+/// A chain of squares per lane.
+struct Squares<F>(F);
+
+impl<S: Simd> Sink<S> for Squares<S::F32> {
+    #[inline(always)]
+    fn put(&mut self, s: S, _: usize, gradient: S::F32) {
+        self.0 = s.fma(gradient, gradient, self.0);
+    }
 }
 
 /// Sums sixteen lanes by the tree (l, l+8), (l, l+4), (l, l+2), (l, l+1).

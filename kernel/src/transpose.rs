@@ -1,0 +1,131 @@
+//! Sixteen by sixteen: between rows along memory and rows in lanes.
+
+use crate::lanes::{LANES, Lanes};
+use crate::simd::Simd;
+
+/// Transposes a block: lane `j` of vector `i` becomes lane `i` of vector `j`.
+///
+/// Four rounds of interleaving the upper half with the lower: each round rotates the eight index bits by one.
+#[inline(always)]
+fn transpose<S: Simd>(s: S, mut block: [S::F32; LANES]) -> [S::F32; LANES] {
+    for _ in 0..4 {
+        let mut next = block;
+        for (pair, i) in next.chunks_exact_mut(2).zip(0..LANES / 2) {
+            let (low, high) = s.interleave(block[i], block[i + LANES / 2]);
+            if let [a, b] = pair {
+                (*a, *b) = (low, high);
+            }
+        }
+        block = next;
+    }
+    block
+}
+
+/// Brings up to sixteen row-major rows of `dim` values into the lanes of a panel: one [`Lanes`] per column. Lanes without
+/// a row become `+0`.
+#[inline(always)]
+pub(crate) fn rows_to_panel<S: Simd>(s: S, rows: &[f32], dim: usize, panel: &mut [Lanes]) {
+    for (columns, first) in panel.chunks_mut(LANES).zip((0..dim).step_by(LANES)) {
+        block_of_rows_to_panel(s, rows, dim, first, columns);
+    }
+}
+
+/// [`rows_to_panel`] for up to sixteen columns from column `first` on.
+#[inline(always)]
+pub(crate) fn block_of_rows_to_panel<S: Simd>(
+    s: S,
+    rows: &[f32],
+    dim: usize,
+    first: usize,
+    columns: &mut [Lanes],
+) {
+    let mut block = [s.splat(0.0); LANES];
+    for (vector, row) in block.iter_mut().zip(rows.chunks_exact(dim)) {
+        let Some(values) = row.get(first..) else { continue };
+        *vector = match values.first_chunk::<LANES>() {
+            Some(values) => s.load(&Lanes(*values)),
+            None => s.load(&padded(values)),
+        };
+    }
+    store(s, transpose(s, block), columns);
+}
+
+/// Up to fifteen values and `+0` behind them.
+#[inline(always)]
+fn padded(values: &[f32]) -> Lanes {
+    let mut lanes = Lanes::ZERO;
+    for (place, value) in lanes.0.iter_mut().zip(values) {
+        *place = *value;
+    }
+    lanes
+}
+
+/// Brings up to sixteen vectors from `from` on into the lanes of `to`, which has up to sixteen columns. Lanes without a
+/// vector become `+0`.
+#[inline(always)]
+pub(crate) fn block_to_lanes<S: Simd>(s: S, from: &[Lanes], to: &mut [Lanes]) {
+    let mut block = [s.splat(0.0); LANES];
+    for (vector, lanes) in block.iter_mut().zip(from) {
+        *vector = s.load(lanes);
+    }
+    store(s, transpose(s, block), to);
+}
+
+#[inline(always)]
+fn store<S: Simd>(s: S, block: [S::F32; LANES], to: &mut [Lanes]) {
+    for (place, vector) in to.iter_mut().zip(block) {
+        *place = s.to_lanes(vector);
+    }
+}
+
+#[cfg(all(test, feature = "std"))]
+mod tests {
+    use super::*;
+    use crate::simd::{Level, dispatch};
+
+    fn value(row: usize, column: usize) -> f32 {
+        f32::from(u16::try_from(row * 100 + column).unwrap_or_default()) + 1.0
+    }
+
+    #[test]
+    fn rows_reach_their_lanes_on_every_level_at_every_size() {
+        for level in Level::available() {
+            for rows in 1..=LANES {
+                for dim in (1..=33).chain([48]) {
+                    let values: Vec<f32> =
+                        (0..rows).flat_map(|r| (0..dim).map(move |k| value(r, k))).collect();
+                    let mut panel = vec![Lanes([-1.0; LANES]); dim];
+                    dispatch!(level, s => rows_to_panel(s, &values, dim, &mut panel));
+                    for (k, column) in panel.iter().enumerate() {
+                        for (lane, found) in column.0.into_iter().enumerate() {
+                            let expected = if lane < rows { value(lane, k) } else { 0.0 };
+                            assert_eq!(
+                                found.to_bits(),
+                                expected.to_bits(),
+                                "{rows} × {dim} on {}",
+                                level.name()
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_turns_over_on_every_level() {
+        for level in Level::available() {
+            for (vectors, columns) in [(16, 16), (1, 16), (16, 1), (7, 11)] {
+                let from: Vec<Lanes> =
+                    (0..vectors).map(|i| Lanes(core::array::from_fn(|lane| value(i, lane)))).collect();
+                let mut to = vec![Lanes([-1.0; LANES]); columns];
+                dispatch!(level, s => block_to_lanes(s, &from, &mut to));
+                for (column, lanes) in to.iter().enumerate() {
+                    for (lane, found) in lanes.0.into_iter().enumerate() {
+                        assert_eq!(found, if lane < vectors { value(lane, column) } else { 0.0 });
+                    }
+                }
+            }
+        }
+    }
+}
