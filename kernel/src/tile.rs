@@ -3,7 +3,7 @@
 //! Each output is one chain: `acc ← fma(a, b, acc)` from `+0`, in ascending order, in an accumulator of its own.
 //! Tiles only decide how many chains are in flight; they never split one.
 
-use crate::lanes::Lanes;
+use crate::lanes::{LANES, Lanes};
 use crate::simd::Simd;
 
 /// `emit(p, c, Σₖ panels[p][k] · rows[c][k])` for every panel and every row of `depth` scalars.
@@ -148,25 +148,26 @@ impl<S: Simd> Sink<S> for Store<'_> {
     }
 }
 
-/// `sink.put(c, Σᵢ panel[i] · rows[i][c])` for every column `c < cols` of `rows`, which has `panel.len()` rows.
+/// `sink.put(first + c, Σᵢ panel[i] · tile[i].lane(c))` for up to sixteen columns, those below `cols`.
 ///
-/// `rows` is row-major with `stride ≥ cols` values a row.
+/// `tile` holds sixteen columns of a matrix with `panel.len()` rows, packed one row after the other.
 #[inline(always)]
 pub(crate) fn product_columns<S: Simd>(
     s: S,
     panel: &[Lanes],
-    rows: &[f32],
-    stride: usize,
+    tile: &[Lanes],
+    first: usize,
     cols: usize,
     sink: &mut impl Sink<S>,
 ) {
+    let width = cols.saturating_sub(first).min(LANES);
     let mut done = 0;
     macro_rules! rung {
         ($R:literal) => {
-            while cols - done >= $R {
-                let acc = columns_tile::<S, $R>(s, panel, rows, stride, done);
+            while width - done >= $R {
+                let acc = columns_tile::<S, $R>(s, panel, tile, done);
                 for (c, chain) in acc.into_iter().enumerate() {
-                    sink.put(s, done + c, chain);
+                    sink.put(s, first + done + c, chain);
                 }
                 done += $R;
             }
@@ -180,18 +181,17 @@ pub(crate) fn product_columns<S: Simd>(
     rung!(1);
 }
 
-/// `R` chains over the rows, for columns `first .. first + R`.
+/// `R` chains over the rows of a tile, for its columns `first .. first + R`.
 #[inline(always)]
 pub(crate) fn columns_tile<S: Simd, const R: usize>(
     s: S,
     panel: &[Lanes],
-    rows: &[f32],
-    stride: usize,
+    tile: &[Lanes],
     first: usize,
 ) -> [S::F32; R] {
     let mut acc = [s.splat(0.0); R];
-    for (column, row) in panel.iter().zip(rows.chunks(stride.max(1))) {
-        let Some(scalars) = row.get(first..).and_then(|row| row.first_chunk::<R>()) else { continue };
+    for (column, row) in panel.iter().zip(tile) {
+        let Some(scalars) = row.0.get(first..).and_then(|row| row.first_chunk::<R>()) else { continue };
         let lanes = s.load(column);
         for (chain, &scalar) in acc.iter_mut().zip(scalars) {
             *chain = s.fma(lanes, s.splat(scalar), *chain);

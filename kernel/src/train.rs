@@ -14,7 +14,7 @@ use crate::normalize::{NORM_FLOOR, normalize_backward_panel, normalize_panel};
 use crate::schedule::Schedule;
 use crate::simd::{Level, Simd, dispatch};
 use crate::tile::{Sink, Store, columns_tile, product_columns, product_rows};
-use crate::transpose::{block_to_lanes, rows_to_panel};
+use crate::transpose::{block_to_lanes, pack_columns, rows_to_panel};
 
 /// One batch: `B` queries, `N` candidate documents, and what belongs together.
 #[derive(Clone, Copy, Debug)]
@@ -79,21 +79,36 @@ pub struct StepReport {
 /// How many [`Lanes`] of scratch a step needs at most, for batches of up to `rows` rows and `candidates` candidates.
 #[must_use]
 pub const fn scratch_len(rows: usize, candidates: usize, in_dim: usize, out_dim: usize) -> usize {
-    let outputs = panel_len(out_dim, rows);
-    let per_query = panel_len(rows, out_dim);
-    let scores = panel_len(rows, candidates);
-    let gram = panel_len(rows, in_dim);
-    let per_row = panel_len(rows, PER_ROW);
-    outputs
-        .saturating_add(per_query)
-        .saturating_add(per_query)
-        .saturating_add(scores)
-        .saturating_add(gram)
-        .saturating_add(per_row)
+    let lengths = scratch_lens(rows, candidates, in_dim, out_dim);
+    let (mut sum, mut i) = (0_usize, 0);
+    while i < lengths.len() {
+        sum = sum.saturating_add(lengths[i]);
+        i += 1;
+    }
+    sum
 }
 
-/// Columns kept per query beside its vectors: loss, row of the Gram product.
-const PER_ROW: usize = 2;
+/// The lengths of the buffers of [`Scratch`], in its order.
+const fn scratch_lens(rows: usize, candidates: usize, in_dim: usize, out_dim: usize) -> [usize; 10] {
+    let per_query = panel_len(rows, out_dim);
+    let (gram, gradient) = match norm_form(rows, in_dim) {
+        NormForm::Gram => (panel_len(rows, in_dim), 0),
+        // Room for a bias, which costs one column where there is none.
+        NormForm::Direct => (0, panel_len(out_dim, in_dim + 1)),
+    };
+    [
+        panel_len(out_dim, rows),
+        per_query,
+        per_query,
+        panel_len(rows, candidates),
+        candidates,
+        panel_len(in_dim, rows),
+        gram,
+        gradient,
+        panels(rows),
+        panels(rows),
+    ]
+}
 
 /// The buffers of a step, carved from the caller's scratch.
 struct Scratch<'a> {
@@ -105,12 +120,18 @@ struct Scratch<'a> {
     d_output: &'a mut [Lanes],
     /// Scores, later `d_scores`: panels of queries, a column per candidate.
     scores: &'a mut [Lanes],
-    /// The gradient operand in panels of queries, a column per input.
+    /// Sixteen columns of the documents, packed.
+    document_tile: &'a mut [Lanes],
+    /// The gradient operand, packed: sixteen columns after sixteen columns, a [`Lanes`] per row in each.
     operand: &'a mut [Lanes],
+    /// The gradient operand in panels of queries, a column per input; empty where the norm is taken directly.
+    operand_panels: &'a mut [Lanes],
+    /// `dW`, as the weight; empty where each of its tiles is consumed at once.
+    gradient: &'a mut [Lanes],
+    /// Factors of the normalisation: a [`Lanes`] per panel of queries. Later the rows of the Gram product.
+    inverse: &'a mut [Lanes],
     /// Losses: a [`Lanes`] per panel of queries.
     losses: &'a mut [Lanes],
-    /// Rows of the Gram product, as `losses`.
-    gram: &'a mut [Lanes],
 }
 
 impl<'a> Scratch<'a> {
@@ -123,14 +144,35 @@ impl<'a> Scratch<'a> {
     ) -> Result<Self, Error> {
         let needed = scratch_len(rows, candidates, in_dim, out_dim);
         let short = Error::Length { what: "scratch", needed, given: scratch.len() };
-        let (outputs, rest) = scratch.split_at_mut_checked(panel_len(out_dim, rows)).ok_or(short)?;
-        let (normalized, rest) = rest.split_at_mut_checked(panel_len(rows, out_dim)).ok_or(short)?;
-        let (d_output, rest) = rest.split_at_mut_checked(panel_len(rows, out_dim)).ok_or(short)?;
-        let (scores, rest) = rest.split_at_mut_checked(panel_len(rows, candidates)).ok_or(short)?;
-        let (operand, rest) = rest.split_at_mut_checked(panel_len(rows, in_dim)).ok_or(short)?;
-        let (losses, rest) = rest.split_at_mut_checked(panels(rows)).ok_or(short)?;
-        let (gram, _) = rest.split_at_mut_checked(panels(rows)).ok_or(short)?;
-        Ok(Self { outputs, normalized, d_output, scores, operand, losses, gram })
+        let mut rest = scratch;
+        let mut buffers: [&'a mut [Lanes]; 10] = Default::default();
+        for (buffer, length) in buffers.iter_mut().zip(scratch_lens(rows, candidates, in_dim, out_dim)) {
+            (*buffer, rest) = rest.split_at_mut_checked(length).ok_or(short)?;
+        }
+        let [
+            outputs,
+            normalized,
+            d_output,
+            scores,
+            document_tile,
+            operand,
+            operand_panels,
+            gradient,
+            inverse,
+            losses,
+        ] = buffers;
+        Ok(Self {
+            outputs,
+            normalized,
+            d_output,
+            scores,
+            document_tile,
+            operand,
+            operand_panels,
+            gradient,
+            inverse,
+            losses,
+        })
     }
 }
 
@@ -285,6 +327,7 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Trainer<S> {
         let zero_rows = middle_phase(shape, batch, self.scale, total_weight, &mut scratch)?;
         let loss = mean_loss(scratch.losses, shape.rows, total_weight)?;
         scatter_phase(shape, scratch.d_output, scratch.outputs)?;
+        pack_operand(shape, operand, scratch.operand);
         let grad_norm = gradient_norm(shape, operand, &mut scratch)?;
 
         let factor = self.schedule.factor(self.state.steps);
@@ -293,7 +336,7 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Trainer<S> {
         let update = Update::new(&self.optimizer, &state, factor, coef)?;
         self.check_gradient(coef * grad_norm)?;
 
-        self.update_phase(shape, operand, scratch.outputs, &update);
+        self.update_phase(shape, &scratch, &update);
         self.state = state;
         let lr = self.optimizer.lr * factor;
         Ok(StepReport { loss, grad_norm, clip_coefficient: coef, lr, zero_rows })
@@ -314,26 +357,43 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Trainer<S> {
         if largest <= GRADIENT_LIMIT { Ok(()) } else { Err(Error::GradientTooLarge) }
     }
 
-    /// Forms `dW` a tile at a time and consumes it at once.
-    fn update_phase(&mut self, shape: Shape, operand: &[f32], d_outputs: &[Lanes], update: &Update) {
-        let stride = shape.in_dim + usize::from(shape.bias);
-        let level = self.adapter.level();
-        let weight = self.adapter.weight_lanes_mut();
-        let mut m_panels = self.m.as_mut().chunks_exact_mut(stride);
-        let mut v_panels = self.v.as_mut().chunks_exact_mut(stride);
-        for (p, (w, d_output)) in
-            weight.chunks_exact_mut(stride).zip(d_outputs.chunks_exact(shape.rows)).enumerate()
-        {
-            let anchor = match &self.anchor {
-                Anchor::Zero => PanelAnchor::Zero,
-                Anchor::Identity => PanelAnchor::Identity { first_row: p * LANES, in_dim: shape.in_dim },
-                Anchor::Weights(weights) => {
-                    PanelAnchor::Weights(weights.as_ref().get(p * stride..).unwrap_or(&[]))
+    /// Updates the weight: by tiles of `dW` as they are formed, or by the `dW` that is there already.
+    fn update_phase(&mut self, shape: Shape, scratch: &Scratch<'_>, update: &Update) {
+        match norm_form(shape.rows, shape.in_dim) {
+            NormForm::Gram => {
+                for (group, first) in operand_groups(shape, scratch.operand) {
+                    for (p, d_output) in scratch.outputs.chunks_exact(shape.rows).enumerate() {
+                        let Some(mut panel) = self.panel_update(shape, p, update) else { return };
+                        dispatch!(shape.level, s => d_weight(s, shape, d_output, group, first, &mut panel));
+                    }
                 }
-            };
-            let mut panel = PanelUpdate { update, anchor, w, m: m_panels.next(), v: v_panels.next() };
-            dispatch!(level, s => d_weight(s, shape, d_output, operand, &mut panel));
+            }
+            NormForm::Direct => {
+                for (p, gradient) in scratch.gradient.chunks_exact(shape.stride()).enumerate() {
+                    let Some(mut panel) = self.panel_update(shape, p, update) else { return };
+                    dispatch!(shape.level, s => {
+                        for (column, gradient) in gradient.iter().enumerate() {
+                            panel.put(s, column, s.load(gradient));
+                        }
+                    });
+                }
+            }
         }
+    }
+
+    /// What the update of panel `p` works on.
+    fn panel_update<'a>(&'a mut self, shape: Shape, p: usize, update: &'a Update) -> Option<PanelUpdate<'a>> {
+        let stride = shape.stride();
+        let range = p * stride..(p + 1) * stride;
+        let anchor = match &self.anchor {
+            Anchor::Zero => PanelAnchor::Zero,
+            Anchor::Identity => PanelAnchor::Identity { first_row: p * LANES, in_dim: shape.in_dim },
+            Anchor::Weights(weights) => PanelAnchor::Weights(weights.as_ref().get(range.clone())?),
+        };
+        let w = self.adapter.weight_lanes_mut().get_mut(range.clone())?;
+        let m = self.m.as_mut().get_mut(range.clone());
+        let v = self.v.as_mut().get_mut(range);
+        Some(PanelUpdate { update, anchor, w, m, v })
     }
 }
 
@@ -406,6 +466,11 @@ struct Shape {
 }
 
 impl Shape {
+    /// Columns of the weight.
+    const fn stride(&self) -> usize {
+        self.in_dim + self.bias as usize
+    }
+
     fn of<S: AsRef<[Lanes]>>(adapter: &Linear<S>, batch: &Batch<'_>) -> Result<Self, Error> {
         let (in_dim, out_dim) = (adapter.in_dim(), adapter.out_dim());
         check_dim("in_dim", in_dim)?;
@@ -470,59 +535,65 @@ fn middle_phase(
     let per_panel = scratch
         .normalized
         .chunks_exact_mut(shape.out_dim)
-        .zip(scratch.d_output.chunks_exact_mut(shape.out_dim))
         .zip(scratch.scores.chunks_exact_mut(shape.candidates))
-        .zip(scratch.losses.iter_mut())
+        .zip(scratch.inverse.iter_mut().zip(scratch.losses.iter_mut()))
         .zip(batch.targets.chunks(LANES).zip(batch.weights.chunks(LANES)));
-    for (panel, ((((normalized, d_output), scores), losses), (targets, weights))) in per_panel.enumerate() {
+    for (panel, (((normalized, scores), (inverse, losses)), (targets, weights))) in per_panel.enumerate() {
         let mask = mask_of_panel(batch.mask, panel);
-        let rows = PanelRows { targets, weights, mask, live: 0, scale, total_weight };
+        let mut rows = PanelRows { targets, weights, mask, live: 0, scale, total_weight };
         let norms = dispatch!(shape.level, s => {
             gather_queries(s, shape.rows, scratch.outputs, panel, normalized);
-            middle_panel(s, shape, batch.documents, rows, normalized, d_output, scores, losses)
+            let (norm, factor) = normalize_panel(s, normalized);
+            *inverse = s.to_lanes(factor);
+            s.to_lanes(norm)
         });
         for (lane, norm) in norms.0.into_iter().take(targets.len()).enumerate() {
-            zero_rows += u32::from(norm <= NORM_FLOOR);
             if !norm.is_finite() {
                 return Err(Error::NotFinite { what: "transformed query", row: panel * LANES + lane });
             }
+            let zero = norm <= NORM_FLOOR;
+            rows.live |= u16::from(!zero) << lane;
+            zero_rows += u32::from(zero);
         }
+        dispatch!(shape.level, s => {
+            score_panel(s, normalized, batch.documents, scale, scores);
+            *losses = softmax_cross_entropy_panel(s, scores, &rows);
+        });
     }
+    backward_phase(shape, batch.documents, scratch);
     Ok(zero_rows)
 }
 
-/// One panel of queries through the middle; returns the norms.
+/// `s = scale × cos`: one panel of normalised queries against all candidates.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "one call site; the buffers of one panel")]
-fn middle_panel<S: Simd>(
-    s: S,
-    shape: Shape,
-    documents: &[f32],
-    mut rows: PanelRows<'_>,
-    normalized: &mut [Lanes],
-    d_output: &mut [Lanes],
-    scores: &mut [Lanes],
-    losses: &mut Lanes,
-) -> Lanes {
-    let (norm, factor) = normalize_panel(s, normalized);
-    let norms = s.to_lanes(norm);
-    for (lane, norm) in norms.0.into_iter().take(rows.targets.len()).enumerate() {
-        // NaN is no zero: such a row takes part, and is refused for what comes of it.
-        let zero = norm <= NORM_FLOOR;
-        rows.live |= u16::from(!zero) << lane;
-    }
-
-    let scale = s.splat(rows.scale);
-    product_rows(s, normalized, shape.out_dim, documents, shape.out_dim, |_, candidate, acc| {
+fn score_panel<S: Simd>(s: S, normalized: &[Lanes], documents: &[f32], scale: f32, scores: &mut [Lanes]) {
+    let scale = s.splat(scale);
+    let dim = normalized.len();
+    product_rows(s, normalized, dim, documents, dim, |_, candidate, acc| {
         if let Some(place) = scores.get_mut(candidate) {
             *place = s.to_lanes(s.mul(scale, acc));
         }
     });
-    *losses = softmax_cross_entropy_panel(s, scores, &rows);
+}
 
-    product_columns(s, scores, documents, shape.out_dim, shape.out_dim, &mut Store(d_output));
-    normalize_backward_panel(s, normalized, factor, d_output);
-    norms
+/// From `d_scores` to `dt`: sixteen columns of the documents at a time for all panels of queries, then back through the
+/// normalisation.
+fn backward_phase(shape: Shape, documents: &[f32], scratch: &mut Scratch<'_>) {
+    for first in (0..shape.out_dim).step_by(LANES) {
+        pack_columns(documents, shape.out_dim, first, scratch.document_tile);
+        let panels = scratch.d_output.chunks_exact_mut(shape.out_dim);
+        for (d_output, d_scores) in panels.zip(scratch.scores.chunks_exact(shape.candidates)) {
+            dispatch!(shape.level, s => {
+                product_columns(s, d_scores, scratch.document_tile, first, shape.out_dim, &mut Store(d_output));
+            });
+        }
+    }
+    let panels = scratch.d_output.chunks_exact_mut(shape.out_dim);
+    for ((d_output, normalized), inverse) in
+        panels.zip(scratch.normalized.chunks_exact(shape.out_dim)).zip(scratch.inverse.iter())
+    {
+        dispatch!(shape.level, s => normalize_backward_panel(s, normalized, s.load(inverse), d_output));
+    }
 }
 
 /// Transposes one panel's queries out of `T`: sixteen queries into the lanes, a column per output.
@@ -574,11 +645,37 @@ fn mean_loss(losses: &[Lanes], rows: usize, total_weight: f32) -> Result<f32, Er
     if mean.is_finite() { Ok(mean) } else { Err(Error::NotFinite { what: "mean loss", row: 0 }) }
 }
 
-/// The columns of `dW` of one panel, the bias last.
+/// Packs the gradient operand for [`d_weight`].
+fn pack_operand(shape: Shape, operand: &[f32], packed: &mut [Lanes]) {
+    for (tile, first) in packed.chunks_exact_mut(shape.rows).zip((0..).step_by(LANES)) {
+        pack_columns(operand, shape.in_dim, first, tile);
+    }
+}
+
+/// The packed operand in groups that stay in a cache while all panels pass over them, each with its first column.
+fn operand_groups(shape: Shape, operand: &[Lanes]) -> impl Iterator<Item = (&[Lanes], usize)> {
+    /// 256 KiB: a quarter of a second-level cache, or of many.
+    const GROUP: usize = 4096;
+    let tiles = (GROUP / shape.rows).max(1);
+    operand.chunks(tiles * shape.rows).zip((0..).step_by(tiles * LANES))
+}
+
+/// Columns of `dW` of one panel, those of one group from column `first` on; behind the last group the bias.
 #[inline(always)]
-fn d_weight<S: Simd>(s: S, shape: Shape, d_output: &[Lanes], operand: &[f32], sink: &mut impl Sink<S>) {
-    product_columns(s, d_output, operand, shape.in_dim, shape.in_dim, sink);
-    if shape.bias {
+fn d_weight<S: Simd>(
+    s: S,
+    shape: Shape,
+    d_output: &[Lanes],
+    group: &[Lanes],
+    first: usize,
+    sink: &mut impl Sink<S>,
+) {
+    let mut column = first;
+    for tile in group.chunks_exact(shape.rows) {
+        product_columns(s, d_output, tile, column, shape.in_dim, sink);
+        column += LANES;
+    }
+    if shape.bias && column >= shape.in_dim {
         let mut acc = s.splat(0.0);
         for query in d_output {
             acc = s.fma(s.load(query), s.splat(1.0), acc);
@@ -591,7 +688,7 @@ fn d_weight<S: Simd>(s: S, shape: Shape, d_output: &[Lanes], operand: &[f32], si
 fn gradient_norm(shape: Shape, operand: &[f32], scratch: &mut Scratch<'_>) -> Result<f32, Error> {
     let squares = match norm_form(shape.rows, shape.in_dim) {
         NormForm::Gram => gram_norm(shape, operand, scratch),
-        NormForm::Direct => direct_norm(shape, operand, scratch.outputs),
+        NormForm::Direct => direct_norm(shape, scratch),
     };
     let norm = math::sqrt(math::max(0.0, squares));
     if norm.is_finite() { Ok(norm) } else { Err(Error::NotFinite { what: "gradient norm", row: 0 }) }
@@ -599,16 +696,17 @@ fn gradient_norm(shape: Shape, operand: &[f32], scratch: &mut Scratch<'_>) -> Re
 
 /// `Σᵢ Σⱼ (dTᵢ·dTⱼ)(Gᵢ·Gⱼ)`.
 fn gram_norm(shape: Shape, operand: &[f32], scratch: &mut Scratch<'_>) -> f32 {
-    let panels = operand.chunks(LANES * shape.in_dim).zip(scratch.operand.chunks_exact_mut(shape.in_dim));
-    for (rows, panel) in panels {
+    let panels = scratch.operand_panels.chunks_exact_mut(shape.in_dim);
+    for (panel, rows) in panels.zip(operand.chunks(LANES * shape.in_dim)) {
         dispatch!(shape.level, s => rows_to_panel(s, rows, shape.in_dim, panel));
     }
-    let (d_output, operand) = (&*scratch.d_output, &*scratch.operand);
-    for (panel, place) in scratch.gram.iter_mut().enumerate() {
+    let (d_output, operand) = (&*scratch.d_output, &*scratch.operand_panels);
+    let sums = &mut *scratch.inverse;
+    for (panel, place) in sums.iter_mut().enumerate() {
         *place = dispatch!(shape.level, s => gram_panel(s, shape, d_output, operand, panel));
     }
     let mut sum: Option<f32> = None;
-    for &g in flat(scratch.gram).iter().take(shape.rows) {
+    for &g in flat(sums).iter().take(shape.rows) {
         sum = Some(sum.map_or(g, |sum| sum + g));
     }
     sum.unwrap_or(0.0)
@@ -617,21 +715,17 @@ fn gram_norm(shape: Shape, operand: &[f32], scratch: &mut Scratch<'_>) -> f32 {
 /// Sixteen rows of the Gram product: a chain over `j` of `Aᵢⱼ × Kᵢⱼ`.
 #[inline(always)]
 fn gram_panel<S: Simd>(s: S, shape: Shape, d_output: &[Lanes], operand: &[Lanes], panel: usize) -> Lanes {
-    let panel_of = |matrix: &'_ [Lanes], cols: usize, p: usize| (p * cols, p * cols + cols, matrix.len());
-    let slice = |range: (usize, usize, usize)| range.0..range.1.min(range.2);
-    let mine = d_output.get(slice(panel_of(d_output, shape.out_dim, panel))).unwrap_or(&[]);
-    let my_operand = operand.get(slice(panel_of(operand, shape.in_dim, panel))).unwrap_or(&[]);
+    let d_panel = |p: usize| panel_of(d_output, shape.out_dim, p);
+    let operand_panel = |p: usize| panel_of(operand, shape.in_dim, p);
     let mut g = s.splat(0.0);
     let mut j = 0;
     macro_rules! rung {
         ($R:literal) => {
             // Tiles do not cross a panel of `j`: 16 is a multiple of R.
             while shape.rows - j >= $R {
-                let other = j / LANES;
-                let theirs = d_output.get(slice(panel_of(d_output, shape.out_dim, other))).unwrap_or(&[]);
-                let their_operand = operand.get(slice(panel_of(operand, shape.in_dim, other))).unwrap_or(&[]);
-                let a = columns_tile::<S, $R>(s, mine, flat(theirs), LANES, j % LANES);
-                let k = columns_tile::<S, $R>(s, my_operand, flat(their_operand), LANES, j % LANES);
+                let (other, lane) = (j / LANES, j % LANES);
+                let a = columns_tile::<S, $R>(s, d_panel(panel), d_panel(other), lane);
+                let k = columns_tile::<S, $R>(s, operand_panel(panel), operand_panel(other), lane);
                 for (a, mut k) in a.into_iter().zip(k) {
                     if shape.bias {
                         k = s.fma(s.splat(1.0), s.splat(1.0), k);
@@ -642,33 +736,39 @@ fn gram_panel<S: Simd>(s: S, shape: Shape, d_output: &[Lanes], operand: &[Lanes]
             }
         };
     }
-    rung!(4);
+    rung!(8);
     rung!(1);
     s.to_lanes(g)
 }
 
-/// The sum of the squares of `dW`'s elements: a chain per lane of each panel, lanes by a tree, panels ascending.
-fn direct_norm(shape: Shape, operand: &[f32], d_outputs: &[Lanes]) -> f32 {
+/// Panel `p` of a matrix with `cols` columns; empty if there is none.
+#[inline(always)]
+fn panel_of(matrix: &[Lanes], cols: usize, p: usize) -> &[Lanes] {
+    matrix.get(p * cols..).and_then(|rest| rest.get(..cols)).unwrap_or_default()
+}
+
+/// Forms `dW` and sums the squares of its elements: a chain per lane of each panel, lanes by a tree, panels ascending.
+fn direct_norm(shape: Shape, scratch: &mut Scratch<'_>) -> f32 {
+    let stride = shape.stride();
+    for (group, first) in operand_groups(shape, scratch.operand) {
+        let panels = scratch.outputs.chunks_exact(shape.rows).zip(scratch.gradient.chunks_exact_mut(stride));
+        for (d_output, gradient) in panels {
+            dispatch!(shape.level, s => d_weight(s, shape, d_output, group, first, &mut Store(gradient)));
+        }
+    }
     let mut sum = 0.0;
-    for d_output in d_outputs.chunks_exact(shape.rows) {
+    for gradient in scratch.gradient.chunks_exact(stride).take(panels(shape.out_dim)) {
         let squares = dispatch!(shape.level, s => {
-            let mut squares = Squares(s.splat(0.0));
-            d_weight(s, shape, d_output, operand, &mut squares);
-            s.to_lanes(squares.0)
+            let mut squares = s.splat(0.0);
+            for column in gradient {
+                let column = s.load(column);
+                squares = s.fma(column, column, squares);
+            }
+            s.to_lanes(squares)
         });
         sum += lane_tree(&squares);
     }
     sum
-}
-
-/// A chain of squares per lane.
-struct Squares<F>(F);
-
-impl<S: Simd> Sink<S> for Squares<S::F32> {
-    #[inline(always)]
-    fn put(&mut self, s: S, _: usize, gradient: S::F32) {
-        self.0 = s.fma(gradient, gradient, self.0);
-    }
 }
 
 /// Sums sixteen lanes by the tree (l, l+8), (l, l+4), (l, l+2), (l, l+1).

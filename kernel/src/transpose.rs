@@ -50,6 +50,16 @@ pub(crate) fn block_of_rows_to_panel<S: Simd>(
     store(s, transpose(s, block), columns);
 }
 
+/// Copies columns `first .. first + 16` of row-major rows of `dim` values, a [`Lanes`] per row, so that a product reads them
+/// one after the other. Columns past `dim` become `+0`.
+#[cfg(feature = "train")]
+pub(crate) fn pack_columns(rows: &[f32], dim: usize, first: usize, tile: &mut [Lanes]) {
+    for (place, row) in tile.iter_mut().zip(rows.chunks_exact(dim)) {
+        let values = row.get(first..).unwrap_or_default();
+        *place = values.first_chunk::<LANES>().map_or_else(|| padded(values), |values| Lanes(*values));
+    }
+}
+
 /// Up to fifteen values and `+0` behind them.
 #[inline(always)]
 fn padded(values: &[f32]) -> Lanes {

@@ -1,6 +1,6 @@
 //! What must hold whatever the numbers are.
 #![cfg(all(feature = "std", feature = "train"))]
-#![allow(missing_docs, reason = "a test")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
 
 use proptest::prelude::*;
 use query_adapter::reference::reference_softmax_cross_entropy;

@@ -1,6 +1,6 @@
 //! A training step that is refused says why, and has changed nothing.
 #![cfg(all(feature = "std", feature = "train"))]
-#![allow(missing_docs, reason = "a test")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
 
 use query_adapter::{
     Batch, Error, Lanes, Level, Linear, MaskEntry, Optimizer, OptimizerKind, Schedule, Trainer, linear_len,
