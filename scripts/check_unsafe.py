@@ -127,7 +127,8 @@ def item_ahead(code: list[Token], index: int) -> str:
         if text in (*ITEM_KEYWORDS, "static"):
             return item_name(code, ahead)
         if text == "{":
-            return f"extern {next((name.text for word, name in zip(code[ahead:], code[ahead + 1 :]) if word.text == 'fn'), '')}"
+            declared = (name.text for word, name in zip(code[ahead:], code[ahead + 1 :]) if word.text == "fn")
+            return f"extern {next(declared, '')}"
     return "end of file"
 
 
@@ -144,7 +145,8 @@ def explained(lines: list[str], line: int) -> bool:
 
 def inventory(text: str) -> list[list[str]]:
     """The cells of the inventory's rows, without their code quotes; the header checked."""
-    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    lines = (line.strip().strip("|") for line in text.splitlines() if line.startswith("|"))
+    rows = [[cell.strip() for cell in line.split("|")] for line in lines]
     if len(rows) < 2 or rows[0] != COLUMNS:
         raise SystemExit(f"{INVENTORY}: expected one table with the columns {', '.join(COLUMNS)}")
     for row in rows[2:]:
@@ -173,7 +175,9 @@ def differences(sources: dict[str, str], table: str) -> list[str]:
         named = re.findall(r"`(?:\w+::)*(\w+)`", tests)
         if not named:
             wrong.append(f"{INVENTORY}: {path} {item} names no test")
-        wrong += [f"{INVENTORY}: {path} {item} names the test {name}, which does not exist" for name in named if name not in functions]
+        for name in named:
+            if name not in functions:
+                wrong.append(f"{INVENTORY}: {path} {item} names the test {name}, which does not exist")
     for path, item in sorted(in_code.keys() | in_table.keys()):
         code_count, table_count = in_code[path, item], in_table[path, item]
         if code_count != table_count:

@@ -87,7 +87,8 @@ impl AdapterFile {
         let adapter = self.adapter(level)?;
         let mut query = vec![0.0; adapter.in_dim()];
         self.image()?.verify_golden(&adapter, &mut query).map_err(|error| {
-            let problem = format!("at SIMD level {}: {error}; the file or this machine is faulty", level.name());
+            let problem =
+                format!("at SIMD level {}: {error}; the file or this machine is faulty", level.name());
             Failure::input(&self.path, problem)
         })
     }

@@ -6,7 +6,7 @@
 //! - *elementary functions*: the units in the last place that `query_adapter::math` promises;
 //! - *sums* (forward, normalisation, cosines): the worst that rounding can do to this very sum, from its partial sums;
 //!   never more than n·2⁻²⁴·Σ|x·y|;
-//! - *everything behind the softmax* (loss, gradients, norms, training): [`SAFETY`](rounding::SAFETY) times what
+//! - *everything behind the softmax* (loss, gradients, norms, training): `SAFETY` (in `rounding.rs`) times what
 //!   random rounding at 2⁻²⁴ does to the same formulas on the same numbers. The worst case of so many operations is
 //!   thousands of times what happens, and would let any error through.
 
@@ -124,7 +124,12 @@ impl CheckReport {
         let end = if failed.is_empty() {
             format!("all {} quantities are within their bounds", self.rows.len())
         } else {
-            format!("{} of {} quantities are out of bounds: {}", failed.len(), self.rows.len(), failed.join(", "))
+            format!(
+                "{} of {} quantities are out of bounds: {}",
+                failed.len(),
+                self.rows.len(),
+                failed.join(", ")
+            )
         };
         format!("{table}\n{end}\n")
     }
@@ -219,7 +224,10 @@ mod tests {
         let report = seeded(0.0);
         assert!(report.ok(), "{}", report.table());
         let names: Vec<_> = report.rows.iter().map(|row| row.name.as_str()).collect();
-        assert!(names.contains(&"bits on scalar") && names.contains(&"gradient norm, Gram form"), "{names:?}");
+        assert!(
+            names.contains(&"bits on scalar") && names.contains(&"gradient norm, Gram form"),
+            "{names:?}"
+        );
         // A bound of fifty times the error would let mistakes through. Those of the metrics are some units of f64:
         // no mistake is so small.
         let is_wide = |row: &Row| row.bound > 0.0 && row.share() < 1.0 / 50.0 && row.unit != "2⁻⁵³";
@@ -258,7 +266,8 @@ mod tests {
 
     #[test]
     fn the_table_names_what_is_out_of_bounds() {
-        let row = |name: &str, error| Row { name: name.into(), error, bound: 1.0, unit: "ulp", case: "c".into() };
+        let row =
+            |name: &str, error| Row { name: name.into(), error, bound: 1.0, unit: "ulp", case: "c".into() };
         let report = CheckReport { rows: vec![row("exp", 0.5), row("ln", 1.5), row("sqrt", f64::NAN)] };
         assert!(!report.ok());
         let table = report.table();

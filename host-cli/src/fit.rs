@@ -11,6 +11,7 @@ use query_adapter::{
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::json::quoted;
 use crate::metrics::Metric;
 use crate::ranking::Index;
 use crate::retrieval_task::RetrievalTask;
@@ -382,18 +383,20 @@ pub(crate) fn require_negatives(task: &RetrievalTask, recipe: Recipe, which: &st
     Err(Failure::input(task.file(), problem))
 }
 
-/// Names the query behind a row that the kernel refused.
+/// Says what the kernel refused, and names the query where it is one query's.
 fn refusal(error: Error, step: u32, chosen: &[u32], pairs: &[Pair], task: &RetrievalTask) -> Failure {
-    let query = match error {
-        Error::NotFinite { row, .. } => chosen
-            .get(row)
-            .map(|&pair| format!(" (query \"{}\")", task.queries()[pairs[pair as usize].query].id)),
-        _ => None,
+    let cause = match error {
+        Error::NotFinite { what: what @ ("transformed query" | "loss" | "gradient"), row } => {
+            let query = chosen.get(row).map(|&pair| &task.queries()[pairs[pair as usize].query].id);
+            let query = query.map_or_else(String::new, |id| format!(" of query {}", quoted(id)));
+            format!("the {what}{query} is not finite")
+        }
+        Error::NotFinite { what, .. } => format!("the {what} is not finite"),
+        error => error.to_string(),
     };
     Failure::Numerical(format!(
-        "training stopped at step {}: {error}{}; try a smaller --lr or --scale, and look at the vectors' norms",
-        step + 1,
-        query.unwrap_or_default()
+        "training stopped at step {}: {cause}; try a smaller --lr or --scale, and look at the vectors' norms",
+        step + 1
     ))
 }
 

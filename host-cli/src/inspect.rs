@@ -178,7 +178,7 @@ impl TrainingView<'_> {
         let Self { steps, epochs, pairs, .. } = self;
         line("", &format_args!("{steps} steps in {epochs} epochs over {pairs} pairs"))?;
         match self.kept_epoch {
-            0 => line("weights", &"the starting point: no epoch was better")?,
+            0 => line("weights", &"the starting point: no epoch was better beyond doubt")?,
             kept => line("weights", &format_args!("those after epoch {kept}"))?,
         }
         match &self.validation {

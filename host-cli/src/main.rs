@@ -1,13 +1,15 @@
 //! The program: parse, run, print, exit.
 
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser as _, ValueEnum as _};
 use host_cli::failure::Failure;
-use host_cli::options::{Command, Options, SimdLevel};
-use host_cli::{apply, evaluate, inspect, train};
+use host_cli::options::{CheckOptions, Command, Options, SimdLevel};
+use host_cli::retrieval_task::RetrievalTask;
+use host_cli::vectors::Embeddings;
+use host_cli::{apply, check, evaluate, inspect, train};
 use query_adapter::Level;
 
 fn main() -> ExitCode {
@@ -32,8 +34,23 @@ fn run(command: &Command) -> Result<String, Failure> {
         }
         Command::Apply(options) => apply::run(options, level(options.simd)?).map(|()| String::new()),
         Command::Inspect(options) => inspect::run(options),
-        Command::Check(_) => todo!(),
+        Command::Check(options) => cross_check(options),
     }
+}
+
+/// Prints the table in any case: what is out of bounds stands there.
+fn cross_check(options: &CheckOptions) -> Result<String, Failure> {
+    let level = level(options.simd)?;
+    let embeddings = options.embeddings.as_deref().map(Embeddings::load).transpose()?;
+    let load = |file: &PathBuf| RetrievalTask::load(file, embeddings.as_ref());
+    let report = check::run(options.dataset.as_ref().map(load).transpose()?.as_ref(), Some(level))?;
+    print(&report.table())?;
+    if report.ok() {
+        return Ok(String::new());
+    }
+    let problem =
+        "the kernel is out of bounds where the table says so: results of this machine cannot be trusted";
+    Err(Failure::Numerical(problem.to_owned()))
 }
 
 /// The level asked for, or the best one.

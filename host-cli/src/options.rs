@@ -1,5 +1,6 @@
 //! The command line: every command, flag and default in one place.
 
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -82,31 +83,31 @@ pub struct TrainOptions {
     /// Learning rate [default recipe: 0.0005; reference: 0.00002]
     #[arg(long, value_parser = not_negative)]
     pub lr: Option<f32>,
-    /// Factor of the cosine before the softmax, 1 / temperature [20]
+    /// Factor of the cosine before the softmax, 1 / temperature [default: 20]
     #[arg(long, value_parser = positive)]
     pub scale: Option<f32>,
-    /// Update rule [adamw]
+    /// Update rule [default: adamw]
     #[arg(long, value_enum)]
     pub optimizer: Option<OptimizerName>,
-    /// Strength of weight decay [0.01]
+    /// Strength of weight decay [default: 0.01]
     #[arg(long, value_name = "X", value_parser = not_negative)]
     pub weight_decay: Option<f32>,
-    /// Decay of the first moment [0.9]
+    /// Decay of the first moment [default: 0.9]
     #[arg(long, value_name = "X", value_parser = below_one)]
     pub beta1: Option<f32>,
-    /// Decay of the second moment [0.999]
+    /// Decay of the second moment [default: 0.999]
     #[arg(long, value_name = "X", value_parser = below_one)]
     pub beta2: Option<f32>,
-    /// Added to the root of the second moment [1e-8]
+    /// Added to the root of the second moment [default: 1e-8]
     #[arg(long, value_name = "X", value_parser = positive)]
     pub eps: Option<f32>,
-    /// Largest global norm of the gradient; `inf` for no clipping [1.0]
+    /// Largest global norm of the gradient; `inf` for no clipping [default: 1.0]
     #[arg(long, value_name = "NORM", value_parser = positive_or_infinite)]
     pub clip: Option<f32>,
-    /// Steps of linear warm-up [a tenth of all steps]
+    /// Steps of linear warm-up [default: a tenth of all steps]
     #[arg(long, value_name = "STEPS")]
     pub warmup: Option<u32>,
-    /// Course of the learning rate after the warm-up: to 0 at the last step, or constant [linear]
+    /// Course of the learning rate after the warm-up: to 0 at the last step, or constant [default: linear]
     #[arg(long, value_enum)]
     pub schedule: Option<ScheduleName>,
     /// Train a bias too
@@ -120,7 +121,7 @@ pub struct TrainOptions {
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Share of the queries to split off for validation when there is no --validation
-    #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = share)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = share, conflicts_with = "validation")]
     pub validation_share: f64,
     /// Name of the embedding model, kept in the adapter file
     #[arg(long, value_name = "NAME", default_value = "")]
@@ -152,10 +153,10 @@ pub struct ApplyOptions {
     /// Adapter file
     #[arg(long, short, value_name = "FILE")]
     pub adapter: PathBuf,
-    /// Query vectors: an .npy file, or `-` for JSON Lines on stdin
+    /// Query vectors: a .npy file, any other file as JSON Lines, or `-` for JSON Lines on stdin
     #[arg(long, short, value_name = "FILE", default_value = "-")]
     pub input: PathBuf,
-    /// Where to write: an .npy file, or `-` for JSON Lines on stdout
+    /// Where to write: a .npy file, any other file as JSON Lines, or `-` for JSON Lines on stdout
     #[arg(long, short, value_name = "FILE", default_value = "-")]
     pub output: PathBuf,
     /// Overwrite the output if it exists
@@ -182,7 +183,7 @@ pub struct CheckOptions {
     /// Data set whose vectors to check with, beside the built-in ones
     pub dataset: Option<PathBuf>,
     /// Folder with the data set's vectors
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", requires = "dataset")]
     pub embeddings: Option<PathBuf>,
     /// SIMD level to check instead of the best one
     #[arg(long, value_name = "LEVEL")]
@@ -228,7 +229,9 @@ fn number(text: &str, expected: &str, ok: impl Fn(f32) -> bool) -> Result<f32, S
 
 fn batch_size(text: &str) -> Result<u32, String> {
     match text.parse() {
-        Ok(1) => Err("expected at least 2: a pair alone has no other document to be told apart from".to_owned()),
+        Ok(1) => {
+            Err("expected at least 2: a pair alone has no other document to be told apart from".to_owned())
+        }
         Ok(value @ 2..=65_536) => Ok(value),
         _ => Err("expected a number from 2 to 65536".to_owned()),
     }

@@ -97,7 +97,7 @@ pub struct Loss {
 
 /// The mean cross-entropy of `scale × cos(output, document)` against the targets; `outputs` is `rows × out`.
 pub fn loss(arithmetic: &mut impl Arithmetic, scale: f64, batch: &Batch, outputs: &Matrix) -> Loss {
-    let norms: Vec<f64> = outputs.row_iter().map(|row| norm(arithmetic, &row)).collect();
+    let norms: Vec<f64> = outputs.row_iter().map(|row| norm(arithmetic, row.iter())).collect();
     let inverse: Vec<f64> = norms.iter().map(|norm| arithmetic.round(1.0 / norm.max(NORM_FLOOR))).collect();
     let mut units = outputs.clone();
     for (mut unit, inverse) in units.row_iter_mut().zip(&inverse) {
@@ -169,17 +169,17 @@ pub fn d_weight(
     arithmetic.product(&d_outputs.transpose(), &with_ones(operand, bias))
 }
 
-/// The norm of the gradient of the weight, from its factors alone: `‖AᵀB‖² = Σᵢⱼ (A Aᵀ)ᵢⱼ (B Bᵀ)ᵢⱼ`.
-pub fn gram_norm(
-    arithmetic: &mut impl Arithmetic,
-    d_outputs: &Matrix,
-    operand: &Matrix,
-    bias: bool,
-) -> f64 {
+/// The norm of the gradient of the weight, from its factors alone: `‖AᵀB‖² = Σᵢ Σⱼ (A Aᵀ)ᵢⱼ (B Bᵀ)ᵢⱼ`.
+pub fn gram_norm(arithmetic: &mut impl Arithmetic, d_outputs: &Matrix, operand: &Matrix, bias: bool) -> f64 {
     let operand = with_ones(operand, bias);
     let a = arithmetic.product(d_outputs, &d_outputs.transpose());
     let b = arithmetic.product(&operand, &operand.transpose());
-    let squares = arithmetic.sum(a.iter().zip(&b).map(|(a, b)| a * b));
+    let rows: Vec<f64> = a
+        .row_iter()
+        .zip(b.row_iter())
+        .map(|(a, b)| arithmetic.sum(a.iter().zip(&b).map(|(a, b)| a * b)))
+        .collect();
+    let squares = arithmetic.sum(rows);
     arithmetic.round(squares.max(0.0).sqrt())
 }
 
@@ -200,7 +200,8 @@ pub fn gradient_norm(
     if takes_gram_norm(operand.nrows(), operand.ncols()) {
         gram_norm(arithmetic, d_outputs, operand, bias)
     } else {
-        let columns: Vec<f64> = d_weight.column_iter().map(|column| norm(arithmetic, &column)).collect();
+        let columns: Vec<f64> =
+            d_weight.column_iter().map(|column| norm(arithmetic, column.iter())).collect();
         norm(arithmetic, &columns)
     }
 }
@@ -353,7 +354,8 @@ impl Training {
                 *w = arithmetic.round(*w - lr * g);
                 continue;
             }
-            let (new, square) = (arithmetic.round((1.0 - beta1) * g), arithmetic.round((1.0 - beta2) * g * g));
+            let (new, square) =
+                (arithmetic.round((1.0 - beta1) * g), arithmetic.round((1.0 - beta2) * g * g));
             *m = arithmetic.round(beta1 * *m + new);
             *v = arithmetic.round(beta2 * *v + square);
             if rule == Rule::AdamW {

@@ -3,8 +3,9 @@
 use query_adapter::{LANES, Lanes, Level, Linear, cosine_scores, normalize_rows, panel_len};
 
 use crate::failure::Failure;
+use crate::json::quoted;
 use crate::metrics::{self, DEPTH, Evaluation, Gain, Metric};
-use crate::retrieval_task::{Corpus, RetrievalTask};
+use crate::retrieval_task::{Corpus, GREATEST_NORM, RetrievalTask, norm};
 
 /// Queries scored at a time: one panel of the kernel's.
 const ROWS: usize = LANES;
@@ -47,7 +48,8 @@ impl Index {
     ///
     /// # Errors
     ///
-    /// [`Failure::Numerical`] when an output of the adapter is not finite; the message names the query.
+    /// [`Failure::Numerical`] when an output of the adapter is too long to be normalised or not finite; the message
+    /// names the query.
     pub fn rank<S: AsRef<[Lanes]>>(
         &self,
         task: &RetrievalTask,
@@ -71,7 +73,7 @@ impl Index {
                 Some(adapter) => {
                     let outputs = &mut outputs[..rows * self.dim];
                     adapter.apply_batch(&queries, outputs)?;
-                    refuse_non_finite(task, first, outputs, self.dim)?;
+                    refuse_too_long(task, first, outputs, self.dim)?;
                     &*outputs
                 }
                 None => &queries,
@@ -106,13 +108,17 @@ impl Index {
     }
 }
 
-fn refuse_non_finite(task: &RetrievalTask, first: usize, outputs: &[f32], dim: usize) -> Result<(), Failure> {
-    match outputs.iter().position(|x| !x.is_finite()) {
+/// Refuses outputs that normalising would turn into zeros or worse.
+fn refuse_too_long(task: &RetrievalTask, first: usize, outputs: &[f32], dim: usize) -> Result<(), Failure> {
+    let fits = |output: &[f32]| norm(output) <= GREATEST_NORM;
+    match outputs.chunks_exact(dim).position(|output| !fits(output)) {
         Some(at) => {
-            let id = &task.queries()[first + at / dim].id;
+            let id = &task.queries()[first + at].id;
             Err(Failure::Numerical(format!(
-                "the adapter's output for query \"{id}\" is not finite at component {}",
-                at % dim
+                "the adapter's output for query {} has the length {:.3e}, expected at most {GREATEST_NORM:e}; its \
+                 weights are far too large: train with a smaller --lr",
+                quoted(id),
+                norm(&outputs[at * dim..][..dim])
             )))
         }
         None => Ok(()),

@@ -18,6 +18,10 @@ use crate::vectors::{Embeddings, Vectors};
 /// The norm up to which a vector counts as zero: normalising divides by no less.
 const ZERO_NORM: f64 = 1e-12;
 
+/// The norm up to which a vector's square fits in a 32-bit float, with room for rounding: beyond it normalising would
+/// make zeros.
+pub(crate) const GREATEST_NORM: f64 = 1e19;
+
 /// Queries with their relevant documents, and the corpus to find them in.
 ///
 /// Queries and documents stand in the order of the data set file. Every query has at least one relevant
@@ -131,7 +135,7 @@ impl RetrievalTask {
             if text.trim().is_empty() {
                 defects.add(DefectKind::EmptyQuery, || quoted(id));
             }
-            if is_zero(embeddings.queries.row(row)) {
+            if checked_norm(&file, "query", id, embeddings.queries.row(row))? <= ZERO_NORM {
                 defects.add(DefectKind::ZeroQueryVector, || quoted(id));
             }
             joined.push(Query { id: Arc::clone(id), text, positives, negatives, row });
@@ -323,7 +327,7 @@ impl Corpus {
                 }
             }
             let vector = vectors.row(row);
-            if is_zero(vector) {
+            if checked_norm(file, "document", &texts.ids[document], vector)? <= ZERO_NORM {
                 defects.add(DefectKind::ZeroDocumentVector, || quoted(&texts.ids[document]));
                 continue;
             }
@@ -508,8 +512,23 @@ fn note_surplus(defects: &mut Defects, vectors: &Vectors, ids: &Ids) {
     }
 }
 
-fn is_zero(vector: &[f32]) -> bool {
-    vector.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>() <= ZERO_NORM * ZERO_NORM
+/// The norm of a vector, refused when it is too great.
+fn checked_norm(file: &Path, kind: &str, id: &str, vector: &[f32]) -> Result<f64, Failure> {
+    let norm = norm(vector);
+    if norm <= GREATEST_NORM {
+        return Ok(norm);
+    }
+    let problem = format!(
+        "the vector of the {kind} {} has the length {norm:.3e}, expected at most {GREATEST_NORM:e}; scale all vectors \
+         down",
+        quoted(id)
+    );
+    Err(Failure::input(file, problem))
+}
+
+/// The Euclidean length of a vector.
+pub(crate) fn norm(vector: &[f32]) -> f64 {
+    vector.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt()
 }
 
 #[cfg(test)]
@@ -762,6 +781,22 @@ mod tests {
             (0..4).map(|document| task.corpus().text_group(document)).collect::<Vec<_>>(),
             [0, 0, 2, 3]
         );
+    }
+
+    #[test]
+    fn vectors_whose_squares_overflow_are_refused_by_id() {
+        let with = |queries, documents| {
+            join(&[QUERIES, r#""corpus": {"d1": "x", "d2": "y"}"#, LABELS, queries, documents])
+        };
+        let long = r#""query_embeddings": {"q1": [1, 0], "q2": [6e18, 9e18], "q3": [1, 1]}"#;
+        let documents = r#""corpus_embeddings": {"d1": [1, 0], "d2": [0, 1e19]}"#;
+        let message = refusal(with(long, documents));
+        assert!(message.contains("the vector of the query \"q2\" has the length 1.082e19"), "{message}");
+        let documents = r#""corpus_embeddings": {"d1": [1, 0], "d2": [3e38, 3e38]}"#;
+        let message = refusal(with(QUERY_VECTORS, documents));
+        assert!(message.contains("the vector of the document \"d2\" has the length 4.243e38"), "{message}");
+        let documents = r#""corpus_embeddings": {"d1": [1, 0], "d2": [0, 1e19]}"#;
+        with(QUERY_VECTORS, documents).expect("long enough, but not too long");
     }
 
     #[test]

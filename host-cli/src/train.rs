@@ -1,10 +1,12 @@
 //! `host-cli train`: load, split, fit, compare, save.
 
+use core::fmt::Write;
+use core::time::Duration;
 use std::collections::HashSet;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use query_adapter::image::{Metadata, Similarity, Training, Validation};
 use query_adapter::{Decay, Level, OptimizerKind};
 use serde_json::json;
@@ -12,7 +14,7 @@ use serde_json::json;
 use crate::adapter_file;
 use crate::failure::Failure;
 use crate::files::check_output;
-use crate::fit::{Adapter, Fit, Recipe, Settings, fit, optimizer_name, require_negatives};
+use crate::fit::{Adapter, Fit, Progress, Recipe, Settings, fit, optimizer_name, require_negatives};
 use crate::metrics::Metric;
 use crate::options::{OptimizerName, ScheduleName, TrainOptions};
 use crate::ranking::Index;
@@ -76,9 +78,12 @@ pub fn run(options: &TrainOptions, level: Level, note: &mut dyn FnMut(&str)) -> 
     let bar = progress_bar(options.common.quiet);
     let chooser = validation.as_ref().map(|(task, index)| (task, index));
     let fitted = fit(&train, &index, chooser, &settings, level, |progress| {
-        bar.set_length(u64::from(progress.steps));
+        if progress.step == 1 {
+            bar.set_length(u64::from(progress.steps));
+        }
+        let Progress { epoch, loss, lr, .. } = progress;
+        bar.set_message(format!("epoch {epoch}/{} loss {loss:.4} lr {lr:.2e}", settings.epochs));
         bar.set_position(u64::from(progress.step));
-        bar.set_message(format!("epoch {} loss {:.4} lr {:.2e}", progress.epoch, progress.loss, progress.lr));
     });
     bar.finish_and_clear();
     let fitted = fitted?;
@@ -187,8 +192,13 @@ fn index_of(
 fn progress_bar(quiet: bool) -> ProgressBar {
     let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let bar = ProgressBar::with_draw_target(None, target);
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {per_sec} {eta} left");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    // Narrower than the 80 columns of a plain terminal.
+    let style = ProgressStyle::with_template("{bar:16} {pos}/{len} {msg} {rate} {eta} left")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    bar.set_style(style.with_key("rate", |state: &ProgressState, out: &mut dyn Write| {
+        // Writing to a bar's own line does not fail.
+        let _ = write!(out, "{:.0} steps/s", state.per_sec());
+    }));
     bar
 }
 
@@ -326,7 +336,7 @@ fn text(
     }
     text += &match fitted.kept_epoch {
         0 => format!(
-            "no epoch was better than the base on validation: {} holds the identity\n",
+            "no epoch was better than the base on validation beyond its standard error: {} holds the identity\n",
             output.display()
         ),
         kept => format!("{} holds the adapter after epoch {kept} of {}\n", output.display(), settings.epochs),

@@ -197,52 +197,28 @@ impl Matrix {
     /// [`Failure::Input`] when the file cannot be read, is not a `.npy` file, holds another type than `f16`,
     /// `f32` or `f64`, does not have two dimensions, or is not exactly as long as its header says.
     pub fn load(file: &Path) -> Result<Self, Failure> {
-        let refuse = |problem: String| Failure::input(file, problem);
         let map = map(file)?;
-        let text = check_npy_header(&map).map_err(refuse)?;
-        let mut data: &[u8] = &map;
-        let header = NpyHeader::from_reader(&mut data).map_err(|_| refuse(unexpected_header(text)))?;
-        let offset = map.len() - data.len();
-
-        let element = Element::of(&header).map_err(refuse)?;
-        let (rows, dim) = match *header.shape() {
-            [rows, dim] => (rows, dim),
-            ref shape => {
-                let problem =
-                    format!("found an array of shape {shape:?}, expected two dimensions (rows, components)");
-                return Err(refuse(problem));
-            }
-        };
-        let bytes = rows.checked_mul(dim).and_then(|count| count.checked_mul(element.bytes));
-        if bytes != u64::try_from(data.len()).ok() {
-            let (found, bits) = (data.len(), 8 * element.bytes);
-            let problem = format!(
-                "the header says {rows} rows of {dim} components of {bits} bits, but {found} bytes follow it; \
-                 the file is cut off or damaged, write it again"
-            );
-            return Err(refuse(problem));
-        }
-        let (Ok(rows), Ok(dim)) = (usize::try_from(rows), usize::try_from(dim)) else {
-            return Err(refuse(format!(
-                "{rows} rows of {dim} components are more than this machine can address"
-            )));
-        };
-        if dim == 0 {
-            return Err(refuse("the vectors have no components, expected at least one".to_owned()));
-        }
-
-        let borrowed = element.is_native_f32()
-            && header.order() == Order::C
-            && bytemuck::try_cast_slice::<u8, f32>(data).is_ok();
-        let storage = if borrowed {
+        let npy = Npy::parse(&map).map_err(|problem| Failure::input(file, problem))?;
+        let (rows, dim) = (npy.rows, npy.dim);
+        let storage = if npy.is_borrowable() {
+            let offset = map.len() - npy.data.len();
             Storage::Mapped { map: Arc::new(map), offset }
         } else {
-            let values = element.read_all(header.clone(), data).map_err(refuse)?;
-            let values =
-                if header.order() == Order::Fortran { transposed(&values, rows, dim) } else { values };
-            Storage::Owned(values.into())
+            Storage::Owned(npy.read().map_err(|problem| Failure::input(file, problem))?)
         };
         Ok(Self { rows, dim, storage })
+    }
+
+    /// Reads the contents of a `.npy` file, named `file` in errors, into memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn parse(file: &Path, bytes: &[u8]) -> Result<Self, Failure> {
+        let refuse = |problem| Failure::input(file, problem);
+        let npy = Npy::parse(bytes).map_err(refuse)?;
+        let (rows, dim) = (npy.rows, npy.dim);
+        Ok(Self { rows, dim, storage: Storage::Owned(npy.read().map_err(refuse)?) })
     }
 
     /// The number of rows.
@@ -303,6 +279,64 @@ fn map(file: &Path) -> Result<Mmap, Failure> {
     // the map, so changed contents could only give changed numbers. A file shortened meanwhile ends the
     // process by a signal.
     unsafe { Mmap::map(&opened) }.map_err(unreadable)
+}
+
+/// The contents of a `.npy` file, all checked but the values.
+struct Npy<'a> {
+    header: NpyHeader,
+    element: Element,
+    rows: usize,
+    /// At least 1.
+    dim: usize,
+    /// Exactly `rows × dim` elements.
+    data: &'a [u8],
+}
+
+impl<'a> Npy<'a> {
+    fn parse(bytes: &'a [u8]) -> Result<Self, String> {
+        let text = check_npy_header(bytes)?;
+        let mut data = bytes;
+        let header = NpyHeader::from_reader(&mut data).map_err(|_| unexpected_header(text))?;
+        let element = Element::of(&header)?;
+        let (rows, dim) = match *header.shape() {
+            [rows, dim] => (rows, dim),
+            ref shape => {
+                return Err(format!(
+                    "found an array of shape {shape:?}, expected two dimensions (rows, components)"
+                ));
+            }
+        };
+        let length = rows.checked_mul(dim).and_then(|count| count.checked_mul(element.bytes));
+        if length != u64::try_from(data.len()).ok() {
+            let (found, bits) = (data.len(), 8 * element.bytes);
+            return Err(format!(
+                "the header says {rows} rows of {dim} components of {bits} bits, but {found} bytes follow it; \
+                 the file is cut off or damaged, write it again"
+            ));
+        }
+        let (Ok(rows), Ok(dim)) = (usize::try_from(rows), usize::try_from(dim)) else {
+            return Err(format!("{rows} rows of {dim} components are more than this machine can address"));
+        };
+        if dim == 0 {
+            return Err("the vectors have no components, expected at least one".to_owned());
+        }
+        Ok(Self { header, element, rows, dim, data })
+    }
+
+    /// Whether the elements are `f32` as this machine has them, row after row, at an address that fits.
+    fn is_borrowable(&self) -> bool {
+        self.element.is_native_f32()
+            && self.header.order() == Order::C
+            && bytemuck::try_cast_slice::<u8, f32>(self.data).is_ok()
+    }
+
+    /// All elements as `f32`, row after row.
+    fn read(self) -> Result<Arc<[f32]>, String> {
+        let order = self.header.order();
+        let values = self.element.read_all(self.header, self.data)?;
+        let values = if order == Order::Fortran { transposed(&values, self.rows, self.dim) } else { values };
+        Ok(values.into())
+    }
 }
 
 /// Checks what must hold before the header may be handed to its parser: the parser allocates whatever length

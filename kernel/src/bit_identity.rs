@@ -529,6 +529,28 @@ fn steps_with_every_optimizer_and_anchor() {
 }
 
 #[test]
+fn decay_toward_the_identity_leaves_padding_rows_at_zero() {
+    // More inputs than outputs: the diagonal must end with the last output, not with the panel.
+    for (in_dim, out_dim) in [(10, 4), (40, 17), (16, 16), (4, 10)] {
+        check_steps(Case { in_dim, out_dim, anchor: 1, decay: 0.1, ..BASE });
+    }
+}
+
+#[test]
+fn scratch_for_a_large_batch_takes_every_smaller_one() {
+    // A smaller batch may take its norm from Gram matrices, which need buffers of their own.
+    for (in_dim, out_dim) in [(40, 1), (40, 34), (128, 1), (128, 128), (7, 3), (1, 1), (8192, 1)] {
+        let mut before = 0;
+        for rows in 1..=300 {
+            let len = scratch_len(rows, 1, in_dim, out_dim);
+            assert!(len >= before, "{rows} rows of {in_dim} to {out_dim}: {len} after {before}");
+            before = len;
+        }
+    }
+    assert_eq!(scratch_len(usize::MAX, 1, 1, 1), usize::MAX);
+}
+
+#[test]
 fn steps_at_larger_shapes_in_both_forms_of_the_norm() {
     assert_eq!(norm_form(20, 50), NormForm::Gram);
     assert_eq!(norm_form(21, 50), NormForm::Direct);

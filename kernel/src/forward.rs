@@ -26,7 +26,7 @@ pub(crate) fn forward<S: Simd>(
     });
 }
 
-/// The definition of [`forward`]: output `r` of one query, by the book.
+/// The definition of an adapter's output: row `r` for one query.
 #[must_use]
 pub fn reference_forward(weight: &[Lanes], in_dim: usize, bias: bool, query: &[f32], r: usize) -> f32 {
     let stride = in_dim + usize::from(bias);

@@ -663,14 +663,16 @@ struct Section<M, F> {
 impl<'a> Section<Metadata<'a>, &'a [u8]> {
     /// Postcard can neither skip a field nor default a missing one, so an unknown schema is refused, not guessed at.
     fn decode(bytes: &'a [u8]) -> Result<Self, Error> {
-        let (schema, bytes) = postcard::take_from_bytes::<u16>(bytes).map_err(|_| Error::Metadata)?;
+        let (schema, fields) = postcard::take_from_bytes::<u16>(bytes).map_err(|_| Error::Metadata)?;
         if schema != METADATA_SCHEMA {
             return Err(Error::MetadataSchema { found: schema });
         }
-        match postcard::take_from_bytes(bytes) {
-            Ok((section, [])) => Ok(section),
-            _ => Err(Error::Metadata),
-        }
+        let (section, rest) = postcard::take_from_bytes(fields).map_err(|_| Error::Metadata)?;
+        // Postcard reads integers that were given more bytes than they need; then one adapter would have many files.
+        let section = (schema, section);
+        let shortest =
+            postcard::serialize_with_flavor(&section, Size::default()).map_err(|_| Error::Metadata)?;
+        if rest.is_empty() && shortest == bytes.len() { Ok(section.1) } else { Err(Error::Metadata) }
     }
 }
 

@@ -104,17 +104,7 @@ impl<S: AsRef<[Lanes]>> Linear<S> {
         check_len("queries", rows.saturating_mul(self.in_dim), queries.len())?;
         let out_dim = self.out_dim();
         check_len("outputs", rows.saturating_mul(out_dim), outputs.len())?;
-        let weight = self.weight.as_lanes();
-        dispatch!(self.level, s => forward(s, weight, self.in_dim, self.bias, queries, |panel, row, acc| {
-            let lanes = s.to_lanes(acc);
-            let start = row * out_dim + panel * LANES;
-            let width = (out_dim - panel * LANES).min(LANES);
-            if let Some(place) = outputs.get_mut(start..start + width) {
-                for (value, lane) in place.iter_mut().zip(lanes.0) {
-                    *value = lane;
-                }
-            }
-        }));
+        apply_rows(self.level, self.weight.as_lanes(), self.in_dim, self.bias, queries, outputs, out_dim);
         Ok(())
     }
 
@@ -130,11 +120,7 @@ impl<S: AsRef<[Lanes]>> Linear<S> {
             .and_then(|start| self.weight.as_lanes().get(start..))
             .and_then(|rest| rest.get(..stride))
             .ok_or(Error::Length { what: "panel", needed: panels(self.out_dim()), given: panel })?;
-        let mut output = Lanes::ZERO;
-        dispatch!(self.level, s => forward(s, columns, self.in_dim, self.bias, query, |_, _, acc| {
-            output = s.to_lanes(acc);
-        }));
-        Ok(output)
+        Ok(apply_columns(self.level, columns, self.in_dim, self.bias, query))
     }
 
     /// Copies the weight without the bias, row-major: `out_dim × in_dim` values.
@@ -217,4 +203,36 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Linear<S> {
     pub fn weight_lanes_mut(&mut self) -> &mut [Lanes] {
         self.weight.as_lanes_mut()
     }
+}
+
+// What works on slices is not generic over the storage, so it is compiled once, here, and not in every crate that has a
+// storage of its own.
+
+/// All rows of `queries` through `weight`, row-major to row-major.
+fn apply_rows(
+    level: Level,
+    weight: &[Lanes],
+    in_dim: usize,
+    bias: bool,
+    queries: &[f32],
+    outputs: &mut [f32],
+    out_dim: usize,
+) {
+    dispatch!(level, s => forward(s, weight, in_dim, bias, queries, |panel, row, acc| {
+        let lanes = s.to_lanes(acc);
+        let start = row * out_dim + panel * LANES;
+        let width = (out_dim - panel * LANES).min(LANES);
+        if let Some(place) = outputs.get_mut(start..start + width) {
+            for (value, lane) in place.iter_mut().zip(lanes.0) {
+                *value = lane;
+            }
+        }
+    }));
+}
+
+/// One query through one panel.
+fn apply_columns(level: Level, panel: &[Lanes], in_dim: usize, bias: bool, query: &[f32]) -> Lanes {
+    let mut output = Lanes::ZERO;
+    dispatch!(level, s => forward(s, panel, in_dim, bias, query, |_, _, acc| output = s.to_lanes(acc)));
+    output
 }

@@ -4,6 +4,7 @@
 //! The scalar functions are the definitions; the lane versions below them are the same sequences sixteen at a time.
 //! This is the only file that names libm.
 
+#[cfg(feature = "train")]
 use crate::simd::Simd;
 
 /// `a × b + c` with one rounding, also where the processor has no such instruction, and also for subnormal results.
@@ -171,6 +172,7 @@ pub fn cos_pi(x: f32) -> f32 {
 }
 
 /// [`exp`] on sixteen lanes.
+#[cfg(feature = "train")]
 #[inline(always)]
 pub(crate) fn exp_lanes<S: Simd>(s: S, x: S::F32) -> S::F32 {
     let x = s.max(s.splat(EXP_MIN), x);
@@ -265,7 +267,7 @@ mod tests {
         assert!(exp_distance <= 1.0 && ln_distance <= 1.0);
     }
 
-    #[cfg(feature = "std")]
+    #[cfg(all(feature = "std", feature = "train"))]
     #[test]
     #[ignore = "all 2^32 values: minutes"]
     fn exp_has_the_same_bits_everywhere_on_every_level() {

@@ -11,6 +11,10 @@ use crate::lanes::{LANES, Lanes};
 use crate::math;
 
 /// What the kernel's loops may do with sixteen `f32` at a time.
+#[cfg_attr(
+    not(feature = "train"),
+    expect(dead_code, reason = "applying an adapter needs few of the operations")
+)]
 pub(crate) trait Simd: Copy {
     /// Sixteen `f32`.
     type F32: Copy;
@@ -306,7 +310,10 @@ macro_rules! dispatch {
         match $level.0 {
             Token::Scalar => {
                 let $s = Scalar;
-                $op
+                $s.vectorize(
+                    #[inline(always)]
+                    || $op,
+                )
             }
             #[cfg(any(
                 target_arch = "x86_64",

@@ -3,7 +3,9 @@
 //! Each output is one chain: `acc ← fma(a, b, acc)` from `+0`, in ascending order, in an accumulator of its own.
 //! Tiles only decide how many chains are in flight; they never split one.
 
-use crate::lanes::{LANES, Lanes};
+#[cfg(feature = "train")]
+use crate::lanes::LANES;
+use crate::lanes::Lanes;
 use crate::simd::Simd;
 
 /// `emit(p, c, Σₖ panels[p][k] · rows[c][k])` for every panel and every row of `depth` scalars.
@@ -131,14 +133,17 @@ fn rows_tile<S: Simd, const P: usize, const R: usize>(
 ///
 /// A trait and not a closure: `put` must be inlined wherever a tile ends, or it is compiled without the level's
 /// instructions and every operation in it becomes a call.
+#[cfg(feature = "train")]
 pub(crate) trait Sink<S: Simd> {
     /// Takes the result of one column. Implementations are `#[inline(always)]`.
     fn put(&mut self, s: S, column: usize, value: S::F32);
 }
 
 /// Stores results in columns of a panel.
+#[cfg(feature = "train")]
 pub(crate) struct Store<'a>(pub(crate) &'a mut [Lanes]);
 
+#[cfg(feature = "train")]
 impl<S: Simd> Sink<S> for Store<'_> {
     #[inline(always)]
     fn put(&mut self, s: S, column: usize, value: S::F32) {
@@ -151,6 +156,7 @@ impl<S: Simd> Sink<S> for Store<'_> {
 /// `sink.put(first + c, Σᵢ panel[i] · tile[i].lane(c))` for up to sixteen columns, those below `cols`.
 ///
 /// `tile` holds sixteen columns of a matrix with `panel.len()` rows, packed one row after the other.
+#[cfg(feature = "train")]
 #[inline(always)]
 pub(crate) fn product_columns<S: Simd>(
     s: S,
@@ -182,6 +188,7 @@ pub(crate) fn product_columns<S: Simd>(
 }
 
 /// `R` chains over the rows of a tile, for its columns `first .. first + R`.
+#[cfg(feature = "train")]
 #[inline(always)]
 pub(crate) fn columns_tile<S: Simd, const R: usize>(
     s: S,

@@ -79,6 +79,19 @@ pub struct StepReport {
 /// How many [`Lanes`] of scratch a step needs at most, for batches of up to `rows` rows and `candidates` candidates.
 #[must_use]
 pub const fn scratch_len(rows: usize, candidates: usize, in_dim: usize, out_dim: usize) -> usize {
+    // The two forms of the norm need different buffers, and a smaller batch may take the other form: the largest batch
+    // of each form counts.
+    let mut gram_rows = in_dim.saturating_mul(8).isqrt();
+    if gram_rows > rows {
+        gram_rows = rows;
+    }
+    let largest = exact_scratch_len(rows, candidates, in_dim, out_dim);
+    let largest_gram = exact_scratch_len(gram_rows, candidates, in_dim, out_dim);
+    if largest > largest_gram { largest } else { largest_gram }
+}
+
+/// What one batch of just these sizes takes.
+const fn exact_scratch_len(rows: usize, candidates: usize, in_dim: usize, out_dim: usize) -> usize {
     let lengths = scratch_lens(rows, candidates, in_dim, out_dim);
     let (mut sum, mut i) = (0_usize, 0);
     while i < lengths.len() {
@@ -142,7 +155,7 @@ impl<'a> Scratch<'a> {
         in_dim: usize,
         out_dim: usize,
     ) -> Result<Self, Error> {
-        let needed = scratch_len(rows, candidates, in_dim, out_dim);
+        let needed = exact_scratch_len(rows, candidates, in_dim, out_dim);
         let short = Error::Length { what: "scratch", needed, given: scratch.len() };
         let mut rest = scratch;
         let mut buffers: [&'a mut [Lanes]; 10] = Default::default();
@@ -252,10 +265,14 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Trainer<S> {
     /// Decays toward `anchor` from now on.
     ///
     /// # Errors
-    /// [`Error::Length`] when the anchor's panels are not as many as the weight's.
+    /// [`Error::Length`] when the anchor's panels are not as many as the weight's, [`Error::NotFinite`] when a value is
+    /// not finite; the anchor is then as before.
     pub fn set_anchor(&mut self, anchor: Anchor<S>) -> Result<(), Error> {
         if let Anchor::Weights(weights) = &anchor {
             check_len("anchor", self.adapter.weight().as_lanes().len(), weights.as_ref().len())?;
+            if !flat(weights.as_ref()).iter().all(|x| x.is_finite()) {
+                return Err(Error::NotFinite { what: "anchor", row: 0 });
+            }
         }
         self.anchor = anchor;
         Ok(())
@@ -323,7 +340,7 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Trainer<S> {
         let mut scratch = Scratch::carve(scratch, shape.rows, shape.candidates, shape.in_dim, shape.out_dim)?;
         let operand = batch.gradient_operand.unwrap_or(batch.queries);
 
-        forward_phase(&self.adapter, batch.queries, shape.rows, scratch.outputs);
+        forward_phase(shape, self.adapter.weight().as_lanes(), batch.queries, scratch.outputs);
         let zero_rows = middle_phase(shape, batch, self.scale, total_weight, &mut scratch)?;
         let loss = mean_loss(scratch.losses, shape.rows, total_weight)?;
         scatter_phase(shape, scratch.d_output, scratch.outputs)?;
@@ -336,7 +353,17 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Trainer<S> {
         let update = Update::new(&self.optimizer, &state, factor, coef)?;
         self.check_gradient(coef * grad_norm)?;
 
-        self.update_phase(shape, &scratch, &update);
+        let parameters = Parameters {
+            w: self.adapter.weight_lanes_mut(),
+            m: self.m.as_mut(),
+            v: self.v.as_mut(),
+            anchor: match &self.anchor {
+                Anchor::Zero => Anchor::Zero,
+                Anchor::Identity => Anchor::Identity,
+                Anchor::Weights(weights) => Anchor::Weights(weights.as_ref()),
+            },
+        };
+        update_phase(shape, &scratch, &update, parameters);
         self.state = state;
         let lr = self.optimizer.lr * factor;
         Ok(StepReport { loss, grad_norm, clip_coefficient: coef, lr, zero_rows })
@@ -356,44 +383,55 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Trainer<S> {
         }
         if largest <= GRADIENT_LIMIT { Ok(()) } else { Err(Error::GradientTooLarge) }
     }
+}
 
-    /// Updates the weight: by tiles of `dW` as they are formed, or by the `dW` that is there already.
-    fn update_phase(&mut self, shape: Shape, scratch: &Scratch<'_>, update: &Update) {
-        match norm_form(shape.rows, shape.in_dim) {
-            NormForm::Gram => {
-                for (group, first) in operand_groups(shape, scratch.operand) {
-                    for (p, d_output) in scratch.outputs.chunks_exact(shape.rows).enumerate() {
-                        let Some(mut panel) = self.panel_update(shape, p, update) else { return };
-                        dispatch!(shape.level, s => d_weight(s, shape, d_output, group, first, &mut panel));
-                    }
-                }
+/// What a step changes, and where decay leads.
+struct Parameters<'a> {
+    w: &'a mut [Lanes],
+    m: &'a mut [Lanes],
+    v: &'a mut [Lanes],
+    anchor: Anchor<&'a [Lanes]>,
+}
+
+impl Parameters<'_> {
+    /// What the update of panel `p` works on.
+    fn panel<'a>(&'a mut self, shape: Shape, p: usize, update: &'a Update) -> Option<PanelUpdate<'a>> {
+        let stride = shape.stride();
+        let range = p * stride..(p + 1) * stride;
+        let anchor = match self.anchor {
+            Anchor::Zero => PanelAnchor::Zero,
+            // Past the last output the diagonal would run on into padding rows, which must stay zero.
+            Anchor::Identity => {
+                PanelAnchor::Identity { first_row: p * LANES, ones: shape.in_dim.min(shape.out_dim) }
             }
-            NormForm::Direct => {
-                for (p, gradient) in scratch.gradient.chunks_exact(shape.stride()).enumerate() {
-                    let Some(mut panel) = self.panel_update(shape, p, update) else { return };
-                    dispatch!(shape.level, s => {
-                        for (column, gradient) in gradient.iter().enumerate() {
-                            panel.put(s, column, s.load(gradient));
-                        }
-                    });
+            Anchor::Weights(weights) => PanelAnchor::Weights(weights.get(range.clone())?),
+        };
+        let w = self.w.get_mut(range.clone())?;
+        Some(PanelUpdate { update, anchor, w, m: self.m.get_mut(range.clone()), v: self.v.get_mut(range) })
+    }
+}
+
+/// Updates the weight: by tiles of `dW` as they are formed, or by the `dW` that is there already.
+fn update_phase(shape: Shape, scratch: &Scratch<'_>, update: &Update, mut parameters: Parameters<'_>) {
+    match norm_form(shape.rows, shape.in_dim) {
+        NormForm::Gram => {
+            for (group, first) in operand_groups(shape, scratch.operand) {
+                for (p, d_output) in scratch.outputs.chunks_exact(shape.rows).enumerate() {
+                    let Some(mut panel) = parameters.panel(shape, p, update) else { return };
+                    dispatch!(shape.level, s => d_weight(s, shape, d_output, group, first, &mut panel));
                 }
             }
         }
-    }
-
-    /// What the update of panel `p` works on.
-    fn panel_update<'a>(&'a mut self, shape: Shape, p: usize, update: &'a Update) -> Option<PanelUpdate<'a>> {
-        let stride = shape.stride();
-        let range = p * stride..(p + 1) * stride;
-        let anchor = match &self.anchor {
-            Anchor::Zero => PanelAnchor::Zero,
-            Anchor::Identity => PanelAnchor::Identity { first_row: p * LANES, in_dim: shape.in_dim },
-            Anchor::Weights(weights) => PanelAnchor::Weights(weights.as_ref().get(range.clone())?),
-        };
-        let w = self.adapter.weight_lanes_mut().get_mut(range.clone())?;
-        let m = self.m.as_mut().get_mut(range.clone());
-        let v = self.v.as_mut().get_mut(range);
-        Some(PanelUpdate { update, anchor, w, m, v })
+        NormForm::Direct => {
+            for (p, gradient) in scratch.gradient.chunks_exact(shape.stride()).enumerate() {
+                let Some(mut panel) = parameters.panel(shape, p, update) else { return };
+                dispatch!(shape.level, s => {
+                    for (column, gradient) in gradient.iter().enumerate() {
+                        panel.put(s, column, s.load(gradient));
+                    }
+                });
+            }
+        }
     }
 }
 
@@ -421,7 +459,11 @@ impl<S: Simd> Sink<S> for PanelUpdate<'_> {
 /// The anchor of one panel of the weight.
 enum PanelAnchor<'a> {
     Zero,
-    Identity { first_row: usize, in_dim: usize },
+    /// The first `ones` elements of the diagonal are 1.
+    Identity {
+        first_row: usize,
+        ones: usize,
+    },
     Weights(&'a [Lanes]),
 }
 
@@ -431,10 +473,10 @@ impl PanelAnchor<'_> {
         let mut lanes = Lanes::ZERO;
         match *self {
             Self::Zero => {}
-            Self::Identity { first_row, in_dim } => {
+            Self::Identity { first_row, ones } => {
                 let lane = column.wrapping_sub(first_row);
                 if let Some(place) = lanes.0.get_mut(lane)
-                    && column < in_dim
+                    && column < ones
                 {
                     *place = 1.0;
                 }
@@ -507,16 +549,10 @@ fn check_rows(batch: &Batch<'_>, candidates: usize) -> Result<f32, Error> {
 }
 
 /// `T = Q Wᵀ`.
-fn forward_phase<S: AsRef<[Lanes]>>(
-    adapter: &Linear<S>,
-    queries: &[f32],
-    rows: usize,
-    outputs: &mut [Lanes],
-) {
-    let weight = adapter.weight().as_lanes();
-    dispatch!(adapter.level(), s => {
-        forward(s, weight, adapter.in_dim(), adapter.has_bias(), queries, |panel, row, acc| {
-            if let Some(place) = outputs.get_mut(panel * rows + row) {
+fn forward_phase(shape: Shape, weight: &[Lanes], queries: &[f32], outputs: &mut [Lanes]) {
+    dispatch!(shape.level, s => {
+        forward(s, weight, shape.in_dim, shape.bias, queries, |panel, row, acc| {
+            if let Some(place) = outputs.get_mut(panel * shape.rows + row) {
                 *place = s.to_lanes(acc);
             }
         });

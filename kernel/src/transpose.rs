@@ -72,6 +72,7 @@ fn padded(values: &[f32]) -> Lanes {
 
 /// Brings up to sixteen vectors from `from` on into the lanes of `to`, which has up to sixteen columns. Lanes without a
 /// vector become `+0`.
+#[cfg(feature = "train")]
 #[inline(always)]
 pub(crate) fn block_to_lanes<S: Simd>(s: S, from: &[Lanes], to: &mut [Lanes]) {
     let mut block = [s.splat(0.0); LANES];
@@ -122,6 +123,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "train")]
     #[test]
     fn a_block_turns_over_on_every_level() {
         for level in Level::available() {

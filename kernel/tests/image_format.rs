@@ -374,6 +374,20 @@ fn rejects_metadata_cut_short_or_followed_by_more() {
 }
 
 #[test]
+fn rejects_integers_that_take_more_bytes_than_they_need() {
+    // Each varint of the tiny image is given one more byte, of seven zero bits.
+    let last_bytes = [0, 1, 5, 7, 11, 12, 15, 17, 23, 24, 26, 27, 36, 38, 48, 57];
+    for last in last_bytes {
+        let (before, after) = TINY[TINY_METADATA].split_at(last + 1);
+        let mut metadata = before.to_vec();
+        metadata[last] |= 0x80;
+        metadata.push(0);
+        metadata.extend(after);
+        assert_eq!(refusal(&assemble(&metadata)), Error::Metadata, "the varint that ends at byte {last}");
+    }
+}
+
+#[test]
 fn rejects_golden_pair_of_another_size() {
     let front = &TINY[TINY_METADATA][..48];
     let one = [4, 0, 0, 0, 0];

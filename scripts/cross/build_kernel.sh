@@ -13,5 +13,5 @@ if [[ $features == every ]]; then
 fi
 
 cross_prepare "$target"
-"$CROSS_CARGO" rustc --release --package query-adapter --lib --target "$target" \
+"$CROSS_CARGO" rustc --quiet --release --package query-adapter --lib --target "$target" \
     --no-default-features --features "$features" -- -D warnings

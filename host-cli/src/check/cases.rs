@@ -170,7 +170,9 @@ impl Shape {
             operand,
             documents,
             mask: mask(&targets, u32::from(self.sizes[1]), masked)?,
-            weights: (0..rows).map(|row| if has(Weights) { [1.0, 0.5, 0.25][row % 3] } else { 1.0 }).collect(),
+            weights: (0..rows)
+                .map(|row| if has(Weights) { [1.0, 0.5, 0.25][row % 3] } else { 1.0 })
+                .collect(),
             targets,
         })
     }
@@ -182,10 +184,13 @@ const SCALE: f32 = 20.0;
 /// The largest product of rows, inputs and outputs of a batch of a data set's vectors: the oracle takes its time.
 const LARGEST_BATCH: usize = 1 << 24;
 
+/// Components of a data set's vectors, from the first on, that are looked at: the oracle's matrices take room.
+const MOST_COMPONENTS: usize = 1024;
+
 /// Two batches of a data set's vectors, one for each form of the norm, as far as the vectors' size allows it. The
 /// candidates are the positives of the rows, of which each row masks its own others.
 pub(super) fn of_task(task: &RetrievalTask, level: Level) -> Result<Vec<Case>, Failure> {
-    let dim = task.dim();
+    let dim = task.dim().min(MOST_COMPONENTS);
     let most = (LARGEST_BATCH / (dim * dim)).clamp(2, 64).min(task.queries().len());
     let gram = (1..=most).rev().find(|&rows| oracle::takes_gram_norm(rows, dim)).unwrap_or(1);
     let mut cases = vec![case_of_task(task, level, gram)?];
@@ -196,31 +201,31 @@ pub(super) fn of_task(task: &RetrievalTask, level: Level) -> Result<Vec<Case>, F
 }
 
 fn case_of_task(task: &RetrievalTask, level: Level, rows: usize) -> Result<Case, Failure> {
-    let dim = task.dim();
+    let dim = task.dim().min(MOST_COMPONENTS);
     let chosen: Vec<usize> = (0..rows).map(|row| row * task.queries().len() / rows).collect();
     let positives = |row: u32| task.queries()[chosen[row as usize]].positives.iter().map(|p| p.document);
     let mut candidates: Vec<u32> = chosen.iter().zip(0..).flat_map(|(_, row)| positives(row)).collect();
     candidates.sort_unstable();
     candidates.dedup();
     let mut documents: Vec<f32> =
-        candidates.iter().flat_map(|&document| task.corpus().vector(document)).copied().collect();
+        candidates.iter().flat_map(|&document| &task.corpus().vector(document)[..dim]).copied().collect();
     normalize_rows(level, &mut documents, dim)?;
     let first_positive = |row| positives(row).next().unwrap_or_default();
     let place = |document| (0..).zip(&candidates).find(|(_, known)| **known == document);
-    let targets: Vec<u32> = (0..)
-        .zip(&chosen)
-        .filter_map(|(row, _)| Some(place(first_positive(row))?.0))
-        .collect();
-    let masked = |row, candidate: u32| positives(row).any(|document| document == candidates[candidate as usize]);
+    let targets: Vec<u32> =
+        (0..).zip(&chosen).filter_map(|(row, _)| Some(place(first_positive(row))?.0)).collect();
+    let masked =
+        |row, candidate: u32| positives(row).any(|document| document == candidates[candidate as usize]);
     let count = u32::try_from(candidates.len()).unwrap_or(u32::MAX);
+    let cut = if dim < task.dim() { format!(" of {} components", task.dim()) } else { String::new() };
     Ok(Case {
-        name: format!("{rows} × {count}, {dim} → {dim}"),
+        name: format!("{rows} × {count}, {dim} → {dim}{cut}"),
         in_dim: dim,
         out_dim: dim,
         bias: false,
         scale: SCALE,
         weight: near_identity(&mut Generator::new(0), dim, dim, false),
-        queries: chosen.iter().flat_map(|&query| task.query_vector(query)).copied().collect(),
+        queries: chosen.iter().flat_map(|&query| &task.query_vector(query)[..dim]).copied().collect(),
         operand: None,
         documents,
         mask: mask(&targets, count, masked)?,

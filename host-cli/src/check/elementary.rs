@@ -52,15 +52,17 @@ pub(super) fn check(sheet: &mut Sheet) {
     let mut generator = Generator::new(0);
     let mut operand = || f32::from_bits((generator.next_u64() >> 32) as u32);
     let operands = core::iter::repeat_with(|| [operand(), operand(), operand()]);
-    let fused = operands.take(OPERANDS).filter(|operands| operands.iter().all(|x| x.is_finite())).map(|[a, b, c]| {
-        in_ulps(math::fma(a, b, c), f64::from(a) * f64::from(b) + f64::from(c))
-    });
+    let fused = operands
+        .take(OPERANDS)
+        .filter(|operands| operands.iter().all(|x| x.is_finite()))
+        .map(|[a, b, c]| in_ulps(math::fma(a, b, c), f64::from(a) * f64::from(b) + f64::from(c)));
     sheet.record(FMA, "random bits", HALF_ULP, fused);
     check_schedules(sheet);
 
-    let differing = (1..=300).flat_map(|rows| (1..=300).map(move |in_dim| (rows, in_dim))).filter(
-        |&(rows, in_dim)| (norm_form(rows, in_dim) == NormForm::Gram) != oracle::takes_gram_norm(rows, in_dim),
-    );
+    let differing =
+        (1..=300).flat_map(|rows| (1..=300).map(move |in_dim| (rows, in_dim))).filter(|&(rows, in_dim)| {
+            (norm_form(rows, in_dim) == NormForm::Gram) != oracle::takes_gram_norm(rows, in_dim)
+        });
     sheet.record(NORM_FORM, "up to 300 × 300", 0.0, [Comparison::count(differing.count())]);
 }
 

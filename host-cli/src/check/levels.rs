@@ -53,8 +53,7 @@ fn all_bits(level: Level, case: &Case) -> Result<Vec<u32>, Failure> {
     let schedule = Schedule { decay: Decay::Linear, warmup: STEPS / 10, total: STEPS };
     // At this rate the weight is another after twenty steps.
     let optimizer = Optimizer { max_norm: 0.5, ..Optimizer::adamw(0.03) };
-    let mut trainer =
-        Trainer::new(adapter, moments.clone(), moments, case.scale, optimizer, schedule)?;
+    let mut trainer = Trainer::new(adapter, moments.clone(), moments, case.scale, optimizer, schedule)?;
     let mut scratch = vec![Lanes::ZERO; scratch_len(rows, candidates, in_dim, out_dim)];
     for _ in 0..STEPS {
         let report = trainer.step(&case.batch(), &mut scratch)?;

@@ -30,9 +30,8 @@ pub(super) fn check(sheet: &mut Sheet, level: Level, case: &Case) -> Result<(), 
     // Clipping that takes away half.
     let max_norm = if unclipped.norm > NO_GRADIENT { narrow(unclipped.norm / 2.0) } else { 1.0 };
     let truth = Truth::new(&mut Exact, case, &weight, &batch, f64::from(max_norm));
-    let rounded = rounded_at_random(|arithmetic| {
-        Truth::new(arithmetic, case, &weight, &batch, f64::from(max_norm))
-    });
+    let rounded =
+        rounded_at_random(|arithmetic| Truth::new(arithmetic, case, &weight, &batch, f64::from(max_norm)));
 
     let (report, gradient) = kernel_gradient(level, case, &case.weight, f32::INFINITY)?;
     let (clipped_report, clipped) = kernel_gradient(level, case, &case.weight, max_norm)?;
@@ -51,9 +50,9 @@ pub(super) fn check(sheet: &mut Sheet, level: Level, case: &Case) -> Result<(), 
     tensor.record(sheet, GRADIENT, &case.name, largest);
     if case.operand.is_none() {
         let bound = tensor.bound() / largest + DIFFERENCES_ERROR;
-        let comparisons = finite_differences(case, &weight, &batch).into_iter().map(|(place, truth)| {
-            Comparison { found: gradient[place], truth, unit: largest }
-        });
+        let comparisons = finite_differences(case, &weight, &batch)
+            .into_iter()
+            .map(|(place, truth)| Comparison { found: gradient[place], truth, unit: largest });
         sheet.record(DIFFERENCES, &case.name, bound, comparisons);
     }
 

@@ -25,8 +25,7 @@ pub(super) fn check(sheet: &mut Sheet, level: Level, case: &Case) -> Result<(), 
     let Case { in_dim, out_dim, bias, .. } = *case;
     let (rows, candidates) = (case.rows(), case.candidates());
 
-    let adapter =
-        Linear::from_lanes(in_dim, out_dim, bias, panels_of(&case.weight, case.columns())?, level)?;
+    let adapter = Linear::from_lanes(in_dim, out_dim, bias, panels_of(&case.weight, case.columns())?, level)?;
     let mut outputs = vec![0.0; rows * out_dim];
     adapter.apply_batch(&case.queries, &mut outputs)?;
     let pairs = case

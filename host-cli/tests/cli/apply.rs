@@ -1,7 +1,10 @@
 //! `apply`: the kernel's bits, in every form.
 
+use core::time::Duration;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Stdio;
+use std::sync::mpsc;
+use std::thread;
 
 use host_cli::adapter_file::{self, AdapterFile};
 use host_cli::fit::Adapter;
@@ -160,15 +163,22 @@ fn each_line_is_answered_before_the_next_one_is_there() {
         .spawn()
         .expect("run");
     let mut stdin = child.stdin.take().expect("piped");
-    let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+    let stdout = BufReader::new(child.stdout.take().expect("piped"));
+    // Read apart, so that a missing answer is a failure and not a test that never ends.
+    let (sender, answers) = mpsc::channel();
+    let reader = thread::spawn(move || stdout.lines().try_for_each(|line| sender.send(line)));
     for query in &queries()[..3] {
         writeln!(stdin, "{query:?}").expect("written");
-        let mut answer = String::new();
-        stdout.read_line(&mut answer).expect("read");
+        let answer = answers.recv_timeout(Duration::from_secs(60));
+        let Ok(Ok(answer)) = answer else {
+            child.kill().expect("ended");
+            panic!("no answer: {answer:?}");
+        };
         assert_eq!(bits_of_lines(&answer), expected(&folder, "a.qad", core::slice::from_ref(query)));
     }
     drop(stdin);
     assert!(child.wait().expect("ended").success());
+    reader.join().expect("ended").expect("no one left to tell");
 }
 
 #[test]

@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use query_adapter::image::{ImageSpec, Metadata, Similarity};
+use query_adapter::{Lanes, Level, Linear, linear_len};
+
 use crate::support::{DIM, Data, Folder, levels, text, write_npy};
 
 const OUTPUT: i32 = 4;
@@ -182,7 +185,7 @@ fn settings_out_of_range_are_usage_errors_that_name_the_flag() {
         assert!(stderr.contains(expected), "{flag}: {stderr}");
         assert_eq!(folder.entries(), before, "{flag}");
     }
-    for words in ["", "train", "evaluate", "apply", "inspect", "fly"] {
+    for words in ["", "train", "evaluate", "apply", "inspect", "fly", "check --embeddings vectors"] {
         folder.run(words).assert().code(USAGE);
     }
 }
@@ -213,6 +216,39 @@ fn an_adapter_of_another_dimension_is_refused_with_both() {
     folder.write("wide.json", Data::new(6, 2 * DIM, 2).json(true));
     let parts = ["a.qad: the adapter takes vectors of 8 components", "the queries have 16"];
     folder.refuses("evaluate wide.json --adapter a.qad", INPUT, &parts);
+}
+
+#[test]
+fn an_adapter_file_that_this_machine_would_compute_otherwise_is_refused() {
+    let metadata = Metadata {
+        tool: "",
+        base_model: "",
+        query_prefix: "",
+        document_prefix: "",
+        similarity: Similarity::Cosine,
+        normalized: false,
+        training: None,
+    };
+    // One bit beside what the identity gives.
+    let golden_output = [0.25, f32::from_bits(0.5_f32.to_bits() + 1)];
+    let spec = ImageSpec {
+        in_dim: 2,
+        out_dim: 2,
+        bias: false,
+        metadata,
+        golden_query: &[0.25, 0.5],
+        golden_output: &golden_output,
+    };
+    let len = linear_len(2, 2, false);
+    let identity = Linear::identity(2, 2, false, vec![Lanes::ZERO; len], Level::SCALAR).expect("an adapter");
+    let mut bytes = vec![0; spec.encoded_len().expect("valid")];
+    let length = spec.encode(identity.weight().as_lanes(), &mut bytes).expect("encoded");
+    let folder = Folder::with_data();
+    folder.write("a.qad", &bytes[..length]);
+    for words in ["inspect a.qad", "evaluate test.json -a a.qad", "apply -a a.qad"] {
+        let parts = ["a.qad: at SIMD level ", "the golden query gives another output at element 1"];
+        folder.refuses(words, INPUT, &parts);
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "every test program uses its own part of this")]
 
-use std::fmt::Write as _;
+use core::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -14,28 +14,28 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Components of the vectors.
-pub const DIM: usize = 8;
+pub(crate) const DIM: usize = 8;
 
 /// Documents with vectors of length about 1, and questions to each whose vectors are the document's with components
 /// exchanged and some noise: useless to the base, easy for an adapter.
 #[derive(Clone)]
-pub struct Data {
-    pub documents: Vec<Text>,
-    pub queries: Vec<Text>,
+pub(crate) struct Data {
+    pub(crate) documents: Vec<Text>,
+    pub(crate) queries: Vec<Text>,
     /// For each query the documents that answer it.
-    pub answers: Vec<Vec<usize>>,
+    pub(crate) answers: Vec<Vec<usize>>,
 }
 
 #[derive(Clone)]
-pub struct Text {
-    pub id: String,
-    pub text: String,
-    pub vector: Vec<f32>,
+pub(crate) struct Text {
+    pub(crate) id: String,
+    pub(crate) text: String,
+    pub(crate) vector: Vec<f32>,
 }
 
 impl Data {
     /// `documents` of `dim` components with two questions each; another `seed`, other vectors and other ids.
-    pub fn new(documents: usize, dim: usize, seed: u64) -> Self {
+    pub(crate) fn new(documents: usize, dim: usize, seed: u64) -> Self {
         let mut generator = Generator::new(seed);
         let mut component = |size: f32| size * (generator.below(1 << 20) as f32 / (1 << 19) as f32 - 1.0);
         let mut data = Self { documents: Vec::new(), queries: Vec::new(), answers: Vec::new() };
@@ -60,12 +60,12 @@ impl Data {
     }
 
     /// The data set of most tests.
-    pub fn small() -> Self {
+    pub(crate) fn small() -> Self {
         Self::new(20, DIM, 1)
     }
 
     /// The data set file, with its vectors inside or without vectors.
-    pub fn json(&self, inline: bool) -> String {
+    pub(crate) fn json(&self, inline: bool) -> String {
         let texts = |list: &[Text]| object(list.iter().map(|t| (&t.id, format!("{:?}", t.text))));
         let vectors = |list: &[Text]| object(list.iter().map(|t| (&t.id, format!("{:?}", t.vector))));
         let labels = object(self.queries.iter().zip(&self.answers).map(|(query, answers)| {
@@ -85,7 +85,7 @@ impl Data {
     }
 
     /// Writes a folder of vectors.
-    pub fn write_folder(&self, folder: &Path) {
+    pub(crate) fn write_folder(&self, folder: &Path) {
         fs::create_dir_all(folder).expect("a folder");
         for (list, matrix, ids) in [
             (&self.queries, "queries.npy", "query_ids.json"),
@@ -105,7 +105,7 @@ fn object<'a>(entries: impl Iterator<Item = (&'a String, String)>) -> String {
 }
 
 /// Writes a matrix of at least one row.
-pub fn write_npy(path: &Path, rows: &[&[f32]]) {
+pub(crate) fn write_npy(path: &Path, rows: &[&[f32]]) {
     let mut bytes = Vec::new();
     let shape = [rows.len() as u64, rows[0].len() as u64];
     let options = npyz::WriteOptions::<f32>::new().default_dtype().shape(&shape);
@@ -116,16 +116,16 @@ pub fn write_npy(path: &Path, rows: &[&[f32]]) {
 }
 
 /// A temporary folder, and the binary run in it.
-pub struct Folder(TempDir);
+pub(crate) struct Folder(TempDir);
 
 impl Folder {
     /// An empty one.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().expect("a temporary folder"))
     }
 
     /// One with `train.json` and `test.json`, both with vectors inside.
-    pub fn with_data() -> Self {
+    pub(crate) fn with_data() -> Self {
         let folder = Self::new();
         folder.write("train.json", Data::small().json(true));
         folder.write("test.json", Data::new(6, DIM, 2).json(true));
@@ -133,30 +133,30 @@ impl Folder {
     }
 
     /// One with `train.json` and an adapter, `a.qad`, trained on it.
-    pub fn with_adapter() -> Self {
+    pub(crate) fn with_adapter() -> Self {
         let folder = Self::with_data();
         folder.run("train train.json -o a.qad -q").assert().success();
         folder
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    pub fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
+    pub(crate) fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
         fs::write(self.path(name), contents).expect("written");
     }
 
-    pub fn read(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn read(&self, name: &str) -> Vec<u8> {
         fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
-    pub fn exists(&self, name: &str) -> bool {
+    pub(crate) fn exists(&self, name: &str) -> bool {
         self.path(name).exists()
     }
 
     /// The names of all entries, sorted.
-    pub fn entries(&self) -> Vec<String> {
+    pub(crate) fn entries(&self) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(self.0.path())
             .expect("readable")
             .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
@@ -166,24 +166,24 @@ impl Folder {
     }
 
     /// The binary with these words as arguments, run in this folder.
-    pub fn run(&self, words: &str) -> Command {
+    pub(crate) fn run(&self, words: &str) -> Command {
         self.run_with(&words.split_whitespace().collect::<Vec<_>>())
     }
 
     /// The binary with these arguments, run in this folder.
-    pub fn run_with(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn run_with(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_host-cli"));
         command.current_dir(self.0.path()).args(arguments);
         command
     }
 
     /// What a command prints on stdout when it succeeds.
-    pub fn stdout(&self, words: &str) -> String {
+    pub(crate) fn stdout(&self, words: &str) -> String {
         text(&self.run(words).assert().success().get_output().stdout)
     }
 
     /// The JSON object that a command prints when it succeeds.
-    pub fn json(&self, words: &str) -> Value {
+    pub(crate) fn json(&self, words: &str) -> Value {
         let stdout = self.stdout(&format!("{words} --json"));
         assert_eq!(stdout.matches('\n').count(), 1, "one line");
         serde_json::from_str(&stdout).expect("JSON")
@@ -191,7 +191,7 @@ impl Folder {
 
     /// Asserts that a command fails with this exit code and one line on stderr after its notes, which holds every one
     /// of `parts`, and that it leaves no file behind.
-    pub fn refuses(&self, words: &str, code: i32, parts: &[&str]) {
+    pub(crate) fn refuses(&self, words: &str, code: i32, parts: &[&str]) {
         let before = self.entries();
         let assert = self.run(words).assert().code(code);
         let output = assert.get_output();
@@ -208,22 +208,22 @@ impl Folder {
     }
 }
 
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("UTF-8")
 }
 
 /// The SIMD levels of this machine.
-pub fn levels() -> Vec<&'static str> {
+pub(crate) fn levels() -> Vec<&'static str> {
     Level::available().map(Level::name).collect()
 }
 
 /// A number of a JSON object, by path.
-pub fn number(value: &Value, path: &str) -> f64 {
+pub(crate) fn number(value: &Value, path: &str) -> f64 {
     value.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("{path} in {value}"))
 }
 
 /// A list of numbers of a JSON object, by path.
-pub fn numbers(value: &Value, path: &str) -> Vec<f64> {
+pub(crate) fn numbers(value: &Value, path: &str) -> Vec<f64> {
     let list = value.pointer(path).and_then(Value::as_array).unwrap_or_else(|| panic!("{path} in {value}"));
     list.iter().map(|number| number.as_f64().unwrap_or_else(|| panic!("{path} in {value}"))).collect()
 }
