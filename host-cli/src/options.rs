@@ -1,6 +1,5 @@
 //! The command line: every command, flag and default in one place.
 
-
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
