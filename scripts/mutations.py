@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Seeds one fault after another into a copy of the repository and says which tests notice.
 
-usage: scripts/mutations.py [NAME ...]
+usage: scripts/mutations.py [--all] [NAME ...]
 
-Each fault is one line of the kernel, replaced in the copy only. For each, the kernel's own tests and `host-cli check`
-run; a fault that neither notices fails the script. Builds go to the copy's own target folder. Needs nothing beyond Python's
-own library and cargo; with all faults it takes about twenty minutes on two cores.
+Each fault is one line of the kernel, replaced in the copy only. The kernel's unit tests, its integration tests and
+`host-cli check` run in this order until one fails; with --all they all run. A fault that none of them notices fails the
+script. Builds go to the copy's own target folder. Needs nothing beyond Python's own library and cargo.
 """
 
 import pathlib
@@ -88,43 +88,58 @@ FAULTS = {
 }
 
 
-def outcome(copy, command):
-    """Whether the command passes, as a word for the table."""
+# Less optimised than at home: what counts here is how soon the next fault can be tried.
+FAST = ["--config", "profile.dev.package.query-adapter.opt-level=1"]
+TEST = ["cargo", "test", "-q", *FAST, "-p", "query-adapter", "--features", "std,train,image"]
+STAGES = {
+    "unit tests": [*TEST, "--lib"],
+    "integration tests": [*TEST, "--test", "*"],
+    "`host-cli check`": ["cargo", "run", "-q", *FAST, "-p", "host-cli", "--", "check"],
+}
+
+
+def passes(copy, command):
     done = subprocess.run(command, cwd=copy, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if "could not compile" in done.stdout:
         sys.exit(f"the fault does not compile:\n{done.stdout[-3000:]}")
-    return "passes" if done.returncode == 0 else "**fails**"
+    return done.returncode == 0
+
+
+def notice(copy, all_stages):
+    """The stages that fail."""
+    noticed = []
+    for name, command in STAGES.items():
+        if not passes(copy, command):
+            noticed.append(name)
+            if not all_stages:
+                break
+    return noticed
 
 
 def main():
-    chosen = sys.argv[1:] or list(FAULTS)
+    arguments = sys.argv[1:]
+    all_stages = "--all" in arguments
+    chosen = [name for name in arguments if name != "--all"] or list(FAULTS)
     copy = pathlib.Path(tempfile.mkdtemp(prefix="mutations-"))
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
     for name in filter(None, tracked.split("\0")):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, copy / name)
-    # Less optimised than the tests at home: what counts here is how soon the next fault can be tried.
-    fast = ["--config", "profile.dev.package.query-adapter.opt-level=1"]
-    tests = ["cargo", "test", "-q", *fast, "-p", "query-adapter", "--features", "std,train,image", "--lib", "--tests"]
-    check = ["cargo", "run", "-q", *fast, "-p", "host-cli", "--", "check"]
+    if not arguments and notice(copy, all_stages):
+        sys.exit("the tests fail without a fault")
     missed = []
-    print("| fault | kernel tests | `host-cli check` |\n|---|---|---|")
-    for name in [None, *chosen]:
-        if name is not None:
-            file, old, new = FAULTS[name]
-            text = (ROOT / file).read_text()
-            if text.count(old) != 1:
-                sys.exit(f"{name}: the line occurs {text.count(old)} times in {file}; the list needs care")
-            (copy / file).write_text(text.replace(old, new))
-        row = [outcome(copy, tests), outcome(copy, check)]
-        print(f"| {name or '(none)'} | {row[0]} | {row[1]} |", flush=True)
-        if name is None:
-            if row != ["passes", "passes"]:
-                sys.exit("the tests fail without a fault")
-        else:
-            (copy / file).write_text(text)
-            if row == ["passes", "passes"]:
-                missed.append(name)
+    print("| fault | noticed by |\n|---|---|", flush=True)
+    for name in chosen:
+        file, old, new = FAULTS[name]
+        text = (ROOT / file).read_text()
+        if text.count(old) != 1:
+            sys.exit(f"{name}: the line occurs {text.count(old)} times in {file}; the list needs care")
+        (copy / file).write_text(text.replace(old, new))
+        noticed = notice(copy, all_stages)
+        print(f"| {name} | {', '.join(noticed) or '**nothing**'} |", flush=True)
+        (copy / file).write_text(text)
+        if not noticed:
+            missed.append(name)
     shutil.rmtree(copy)
     print(f"\n{len(chosen) - len(missed)} of {len(chosen)} faults noticed")
     sys.exit(f"missed: {', '.join(missed)}" if missed else 0)

@@ -528,6 +528,18 @@ mod tests {
     }
 
     #[test]
+    fn bytes_in_memory_are_read_as_their_file_is() {
+        let file = Path::new("m.npy");
+        let whole = plain(2, 3, &VALUES);
+        let matrix = Matrix::parse(file, &whole).expect("read");
+        assert_eq!((matrix.rows(), matrix.dim(), matrix.as_slice()), (2, 3, &VALUES[..]));
+        for length in 0..whole.len() {
+            let message = refusal(Matrix::parse(file, &whole[..length]));
+            assert!(message.starts_with("m.npy: "), "{length} bytes: {message}");
+        }
+    }
+
+    #[test]
     fn every_layout_that_numpy_writes_gives_the_same_matrix() {
         let big_endian: Vec<u8> = VALUES.iter().flat_map(|value| value.to_be_bytes()).collect();
         let halves: Vec<u8> = VALUES.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect();

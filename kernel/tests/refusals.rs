@@ -3,8 +3,8 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
 
 use query_adapter::{
-    Batch, Error, Lanes, Level, Linear, MaskEntry, Optimizer, OptimizerKind, Schedule, Trainer, linear_len,
-    scratch_len,
+    Anchor, Batch, Error, Lanes, Level, Linear, MaskEntry, Optimizer, OptimizerKind, Schedule, Trainer,
+    linear_len, scratch_len,
 };
 
 const DIM: usize = 3;
@@ -69,6 +69,19 @@ fn wrong_lengths_are_refused_with_what_was_needed_and_given() {
     let refusal = trainer.step(&GOOD, &mut scratch()[1..]);
     assert_eq!(refusal, Err(length("scratch", needed, needed - 1)));
     assert_eq!(bits(&trainer), before);
+}
+
+#[test]
+fn an_anchor_of_another_length_or_with_a_value_that_is_not_finite_is_refused() {
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut weights = vec![Lanes::ZERO; LEN];
+        weights[1].0[2] = bad;
+        let refusal = trainer().set_anchor(Anchor::Weights(weights));
+        assert_eq!(refusal, Err(Error::NotFinite { what: "anchor", row: 0 }), "{bad}");
+    }
+    let refusal = trainer().set_anchor(Anchor::Weights(vec![Lanes::ZERO; LEN - 1]));
+    assert_eq!(refusal, Err(Error::Length { what: "anchor", needed: LEN, given: LEN - 1 }));
+    assert_eq!(trainer().set_anchor(Anchor::Weights(vec![Lanes::ZERO; LEN])), Ok(()));
 }
 
 #[test]

@@ -155,7 +155,8 @@ impl Shape {
             let document = documents.chunks_exact(out_dim).nth(target as usize).unwrap_or(&[]);
             query.iter_mut().zip(document).for_each(|(x, y)| *x += 0.375 * y);
         }
-        let operand = has(Preconditioned).then(|| noise(&mut generator, rows * in_dim, 1.0));
+        // So short that what clipping adds to the norm is seen.
+        let operand = has(Preconditioned).then(|| noise(&mut generator, rows * in_dim, 1e-3));
         let masked = |row, candidate| has(Masked) && (row + candidate) % 5 == 0;
         let extras: String =
             self.extras.iter().map(|extra| format!(", {}", format!("{extra:?}").to_lowercase())).collect();
