@@ -1,5 +1,7 @@
 //! Ranks a corpus for every query of a task, through an adapter or without one.
 
+use std::sync::Arc;
+
 use query_adapter::{LANES, Lanes, Level, Linear, cosine_scores, normalize_rows, panel_len};
 
 use crate::failure::Failure;
@@ -10,12 +12,12 @@ use crate::retrieval_task::{Corpus, GREATEST_NORM, RetrievalTask, norm};
 /// Queries scored at a time: one panel of the kernel's.
 const ROWS: usize = LANES;
 
-/// A corpus with its vectors normalised, ready to be searched.
+/// A corpus with its vectors normalised, ready to be searched. Clones share the vectors.
 #[derive(Clone, Debug)]
 pub struct Index {
-    documents: Vec<f32>,
+    documents: Arc<Vec<f32>>,
     dim: usize,
-    byte_ranks: Vec<u32>,
+    byte_ranks: Arc<[u32]>,
     level: Level,
 }
 
@@ -31,7 +33,7 @@ impl Index {
             documents.extend_from_slice(corpus.vector(document));
         }
         normalize_rows(level, &mut documents, dim)?;
-        Ok(Self { documents, dim, byte_ranks: corpus.byte_ranks().to_vec(), level })
+        Ok(Self { documents: documents.into(), dim, byte_ranks: corpus.byte_ranks().into(), level })
     }
 
     /// The normalised vector of a document.
