@@ -173,7 +173,7 @@ impl Update {
     }
 }
 
-/// Updates sixteen elements by their raw gradient `d_weight`; `anchor` is where decay leads.
+/// Updates sixteen elements by their raw gradient `d_weight`; `anchor` is where decay leads, `None` zero: `w − 0` is `w`.
 ///
 /// `m` and `v` are not touched by [`OptimizerKind::Sgd`].
 #[inline(always)]
@@ -181,25 +181,26 @@ pub(crate) fn update_lanes<S: Simd>(
     s: S,
     u: &Update,
     d_weight: S::F32,
-    anchor: S::F32,
+    anchor: Option<&Lanes>,
     w: &mut Lanes,
     moments: Option<(&mut Lanes, &mut Lanes)>,
 ) {
     let gradient = s.mul(s.splat(u.coef), d_weight);
     let weight = s.load(w);
+    let offset = anchor.map_or(weight, |anchor| s.sub(weight, s.load(anchor)));
     let new_weight = match (u.kind, moments) {
         (OptimizerKind::AdamW, Some((m, v))) => {
             let ratio = moment_ratio(s, u, gradient, m, v);
-            let decayed = s.fma(s.splat(u.minus_decay), s.sub(weight, anchor), weight);
+            let decayed = s.fma(s.splat(u.minus_decay), offset, weight);
             s.fma(s.splat(u.minus_step), ratio, decayed)
         }
         (OptimizerKind::Adam, Some((m, v))) => {
-            let gradient = s.fma(s.splat(u.weight_decay), s.sub(weight, anchor), gradient);
+            let gradient = s.fma(s.splat(u.weight_decay), offset, gradient);
             let ratio = moment_ratio(s, u, gradient, m, v);
             s.fma(s.splat(u.minus_step), ratio, weight)
         }
         _ => {
-            let gradient = s.fma(s.splat(u.weight_decay), s.sub(weight, anchor), gradient);
+            let gradient = s.fma(s.splat(u.weight_decay), offset, gradient);
             s.fma(s.splat(u.minus_step), gradient, weight)
         }
     };

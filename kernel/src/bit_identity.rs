@@ -334,16 +334,21 @@ proptest! {
         steps in 1u32..50,
         decay in prop::sample::select(vec![0.0f32, 0.01, 0.5]),
         coef in 0.0f32..1.0,
+        anchored in any::<bool>(),
         values in any_values(5 * LANES),
     ) {
         let optimizer = Optimizer { kind, weight_decay: decay, ..Optimizer::adamw(1e-2) };
         let state = (0..steps).fold(OptimizerState::START, |state, _| state.next(&optimizer));
         let update = Update::new(&optimizer, &state, 0.75, coef).unwrap();
-        let [d, anchor, w, m, v]: [Lanes; 5] = columns(&values).try_into().unwrap();
+        let [d, mut anchor, w, m, v]: [Lanes; 5] = columns(&values).try_into().unwrap();
+        if !anchored {
+            anchor = Lanes::ZERO;
+        }
+        let given = anchored.then_some(&anchor);
         on_every_level!(level => {
             let (mut new_w, mut new_m, mut new_v) = (w, m, v);
             dispatch!(level, s => {
-                update_lanes(s, &update, s.load(&d), s.load(&anchor), &mut new_w, Some((&mut new_m, &mut new_v)));
+                update_lanes(s, &update, s.load(&d), given, &mut new_w, Some((&mut new_m, &mut new_v)));
             });
             for l in 0..LANES {
                 let expected = reference::reference_update(&update, d.0[l], anchor.0[l], w.0[l], m.0[l], v.0[l]);
@@ -557,4 +562,9 @@ fn steps_at_larger_shapes_in_both_forms_of_the_norm() {
     check_steps(Case { rows: 20, candidates: 40, in_dim: 50, out_dim: 70, bias: true, masked: true, ..BASE });
     check_steps(Case { rows: 21, candidates: 40, in_dim: 50, out_dim: 70, bias: true, masked: true, ..BASE });
     check_steps(Case { rows: 64, candidates: 64, in_dim: 96, out_dim: 96, ..BASE });
+    // Tiles of sixteen columns which wait for one another, with the diagonal in some of them.
+    for (anchor, rows) in [(0, 1), (1, 10), (2, 16), (1, 20)] {
+        let dims = Case { in_dim: 70, out_dim: 53, bias: anchor == 2, ..BASE };
+        check_steps(Case { rows, candidates: 20, anchor, decay: 0.1, ..dims });
+    }
 }

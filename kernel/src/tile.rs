@@ -31,9 +31,11 @@ pub(crate) fn product_rows<S: Simd>(
             first += 4;
         }
     }
-    while let Some([a, b]) = group(panels, stride, depth, first) {
-        rows_ladder(s, [a, b], rows, depth, |p, c, acc| emit(first + p, c, acc));
-        first += 2;
+    if S::WIDE {
+        while let Some([a, b]) = group(panels, stride, depth, first) {
+            rows_ladder(s, [a, b], rows, depth, |p, c, acc| emit(first + p, c, acc));
+            first += 2;
+        }
     }
     while let Some([a]) = group(panels, stride, depth, first) {
         rows_ladder(s, [a], rows, depth, |p, c, acc| emit(first + p, c, acc));
@@ -77,10 +79,10 @@ fn rows_ladder<S: Simd, const P: usize>(
     }
     if S::WIDE {
         rung!(8);
-        rung!(4);
-    } else if P == 1 {
-        rung!(4);
+    } else {
+        rung!(6);
     }
+    rung!(4);
     rung!(2);
     rung!(1);
 }
@@ -135,8 +137,8 @@ fn rows_tile<S: Simd, const P: usize, const R: usize>(
 /// instructions and every operation in it becomes a call.
 #[cfg(feature = "train")]
 pub(crate) trait Sink<S: Simd> {
-    /// Takes the result of one column. Implementations are `#[inline(always)]`.
-    fn put(&mut self, s: S, column: usize, value: S::F32);
+    /// Takes the results of columns `first .. first + R`. Implementations are `#[inline(always)]`.
+    fn put<const R: usize>(&mut self, s: S, first: usize, values: [S::F32; R]);
 }
 
 /// Stores results in columns of a panel.
@@ -146,14 +148,16 @@ pub(crate) struct Store<'a>(pub(crate) &'a mut [Lanes]);
 #[cfg(feature = "train")]
 impl<S: Simd> Sink<S> for Store<'_> {
     #[inline(always)]
-    fn put(&mut self, s: S, column: usize, value: S::F32) {
-        if let Some(place) = self.0.get_mut(column) {
-            *place = s.to_lanes(value);
+    fn put<const R: usize>(&mut self, s: S, first: usize, values: [S::F32; R]) {
+        if let Some(places) = self.0.get_mut(first..).and_then(|places| places.first_chunk_mut::<R>()) {
+            for (place, value) in places.iter_mut().zip(values) {
+                *place = s.to_lanes(value);
+            }
         }
     }
 }
 
-/// `sink.put(first + c, Σᵢ panel[i] · tile[i].lane(c))` for up to sixteen columns, those below `cols`.
+/// Puts `Σᵢ panel[i] · tile[i].lane(c)` as column `first + c` into `sink`, for up to sixteen columns, those below `cols`.
 ///
 /// `tile` holds sixteen columns of a matrix with `panel.len()` rows, packed one row after the other.
 #[cfg(feature = "train")]
@@ -171,10 +175,7 @@ pub(crate) fn product_columns<S: Simd>(
     macro_rules! rung {
         ($R:literal) => {
             while width - done >= $R {
-                let acc = columns_tile::<S, $R>(s, panel, tile, done);
-                for (c, chain) in acc.into_iter().enumerate() {
-                    sink.put(s, first + done + c, chain);
-                }
+                sink.put(s, first + done, columns_tile::<S, $R>(s, panel, tile, done));
                 done += $R;
             }
         };
@@ -182,6 +183,8 @@ pub(crate) fn product_columns<S: Simd>(
     if S::WIDE {
         rung!(16);
         rung!(8);
+    } else {
+        rung!(6);
     }
     rung!(4);
     rung!(1);
@@ -202,6 +205,36 @@ pub(crate) fn columns_tile<S: Simd, const R: usize>(
         let lanes = s.load(column);
         for (chain, &scalar) in acc.iter_mut().zip(scalars) {
             *chain = s.fma(lanes, s.splat(scalar), *chain);
+        }
+    }
+    acc
+}
+
+/// Sixteen chains over the rows of a tile, with `beside(c)` for all sixteen `c` in between: where one waits for the
+/// divider, the other keeps the multipliers busy.
+#[cfg(feature = "train")]
+#[inline(always)]
+pub(crate) fn columns_tile_beside<S: Simd>(
+    s: S,
+    panel: &[Lanes],
+    tile: &[Lanes],
+    mut beside: impl FnMut(usize),
+) -> [S::F32; LANES] {
+    let rows = panel.len().min(tile.len());
+    let mut acc = [s.splat(0.0); LANES];
+    let mut pairs = panel.iter().zip(tile);
+    // Spreads the rows evenly: after `c` of sixteen parts, `c / 16` of them are done.
+    let mut due = 0;
+    for c in 0..LANES {
+        beside(c);
+        due += rows;
+        while due >= LANES {
+            due -= LANES;
+            let Some((column, row)) = pairs.next() else { break };
+            let lanes = s.load(column);
+            for (chain, &scalar) in acc.iter_mut().zip(&row.0) {
+                *chain = s.fma(lanes, s.splat(scalar), *chain);
+            }
         }
     }
     acc

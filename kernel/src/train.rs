@@ -3,7 +3,9 @@
 //! Shapes: `B` rows (queries), `N` candidates, `in`, `out`. Output rows lie in the lanes of `T`, `dT`, `W`, `m`, `v`;
 //! queries lie in the lanes of everything that is per query.
 
-use crate::adam::{GRADIENT_LIMIT, Optimizer, OptimizerState, Update, clip_coefficient, update_lanes};
+use crate::adam::{
+    GRADIENT_LIMIT, Optimizer, OptimizerKind, OptimizerState, Update, clip_coefficient, update_lanes,
+};
 use crate::cross_entropy::{MaskEntry, PanelRows, check_mask, mask_of_panel, softmax_cross_entropy_panel};
 use crate::error::Error;
 use crate::forward::forward;
@@ -13,7 +15,7 @@ use crate::math;
 use crate::normalize::{NORM_FLOOR, normalize_backward_panel, normalize_panel};
 use crate::schedule::Schedule;
 use crate::simd::{Level, Simd, dispatch};
-use crate::tile::{Sink, Store, columns_tile, product_columns, product_rows};
+use crate::tile::{Sink, Store, columns_tile, columns_tile_beside, product_columns, product_rows};
 use crate::transpose::{block_to_lanes, pack_columns, rows_to_panel};
 
 /// One batch: `B` queries, `N` candidate documents, and what belongs together.
@@ -372,7 +374,7 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Trainer<S> {
     /// Refuses a gradient whose square could overflow the second moment.
     fn check_gradient(&self, clipped_norm: f32) -> Result<(), Error> {
         let mut largest = clipped_norm;
-        if self.optimizer.kind == crate::OptimizerKind::Adam && self.optimizer.weight_decay > 0.0 {
+        if self.optimizer.kind == OptimizerKind::Adam && self.optimizer.weight_decay > 0.0 {
             // Here the decay is part of the gradient; |w − anchor| ≤ |w| + |anchor|.
             let anchor = match &self.anchor {
                 Anchor::Zero => 0.0,
@@ -395,7 +397,7 @@ struct Parameters<'a> {
 
 impl Parameters<'_> {
     /// What the update of panel `p` works on.
-    fn panel<'a>(&'a mut self, shape: Shape, p: usize, update: &'a Update) -> Option<PanelUpdate<'a>> {
+    fn panel<'a>(&'a mut self, shape: Shape, p: usize, update: &Update) -> Option<PanelUpdate<'a>> {
         let stride = shape.stride();
         let range = p * stride..(p + 1) * stride;
         let anchor = match self.anchor {
@@ -407,7 +409,8 @@ impl Parameters<'_> {
             Anchor::Weights(weights) => PanelAnchor::Weights(weights.get(range.clone())?),
         };
         let w = self.w.get_mut(range.clone())?;
-        Some(PanelUpdate { update, anchor, w, m: self.m.get_mut(range.clone()), v: self.v.get_mut(range) })
+        let (m, v) = (self.m.get_mut(range.clone()), self.v.get_mut(range));
+        Some(PanelUpdate { update: *update, anchor, w, m, v })
     }
 }
 
@@ -418,7 +421,7 @@ fn update_phase(shape: Shape, scratch: &Scratch<'_>, update: &Update, mut parame
             for (group, first) in operand_groups(shape, scratch.operand) {
                 for (p, d_output) in scratch.outputs.chunks_exact(shape.rows).enumerate() {
                     let Some(mut panel) = parameters.panel(shape, p, update) else { return };
-                    dispatch!(shape.level, s => d_weight(s, shape, d_output, group, first, &mut panel));
+                    dispatch!(shape.level, s => update_panel(s, shape, d_output, group, first, &mut panel));
                 }
             }
         }
@@ -427,7 +430,7 @@ fn update_phase(shape: Shape, scratch: &Scratch<'_>, update: &Update, mut parame
                 let Some(mut panel) = parameters.panel(shape, p, update) else { return };
                 dispatch!(shape.level, s => {
                     for (column, gradient) in gradient.iter().enumerate() {
-                        panel.put(s, column, s.load(gradient));
+                        panel.put(s, column, [s.load(gradient)]);
                     }
                 });
             }
@@ -435,24 +438,102 @@ fn update_phase(shape: Shape, scratch: &Scratch<'_>, update: &Update, mut parame
     }
 }
 
-/// One panel of the weight, to be updated column after column as its gradient is formed.
+/// Updates one panel of the weight by the tiles of its gradient, those of one group of the operand.
+///
+/// Where there are registers enough, a tile's results wait until the next tile is formed and are consumed between its
+/// rows.
+#[inline(always)]
+fn update_panel<S: Simd>(
+    s: S,
+    shape: Shape,
+    d_output: &[Lanes],
+    group: &[Lanes],
+    first: usize,
+    panel: &mut PanelUpdate<'_>,
+) {
+    // The rule as a constant: no branch is left in the innermost loop.
+    let update = Update { kind: OptimizerKind::AdamW, ..panel.update };
+    let full = if S::WIDE && panel.update.kind == update.kind { group.len() / shape.rows } else { 0 };
+    let full = full.min(shape.in_dim.saturating_sub(first) / LANES);
+    let (early, late) = group.split_at_checked(full * shape.rows).unwrap_or((&[], group));
+    let (mut gradients, mut anchor) = ([Lanes::ZERO; LANES], [Lanes::ZERO; LANES]);
+    let mut waiting = None;
+    for (tile, first) in early.chunks_exact(shape.rows).zip((first..).step_by(LANES)) {
+        let acc = match waiting.and_then(|first| panel.tile(first, &mut anchor)) {
+            Some(TileUpdate { anchor: None, w, m, v }) => columns_tile_beside(s, d_output, tile, |c| {
+                let moments = Some((&mut m[c], &mut v[c]));
+                update_lanes(s, &update, s.load(&gradients[c]), None, &mut w[c], moments);
+            }),
+            Some(mut before) => {
+                before.columns(s, &update, &gradients);
+                columns_tile(s, d_output, tile, 0)
+            }
+            None => columns_tile(s, d_output, tile, 0),
+        };
+        for (place, value) in gradients.iter_mut().zip(acc) {
+            *place = s.to_lanes(value);
+        }
+        waiting = Some(first);
+    }
+    if let Some(mut before) = waiting.and_then(|first| panel.tile(first, &mut anchor)) {
+        before.columns(s, &update, &gradients);
+    }
+    d_weight(s, shape, d_output, late, first + full * LANES, panel);
+}
+
+/// One panel of the weight, to be updated by the columns of its gradient.
 struct PanelUpdate<'a> {
-    update: &'a Update,
+    update: Update,
     anchor: PanelAnchor<'a>,
     w: &'a mut [Lanes],
     m: Option<&'a mut [Lanes]>,
     v: Option<&'a mut [Lanes]>,
 }
 
+impl PanelUpdate<'_> {
+    /// Sixteen columns from `first` on, for a rule with moments; `anchor` is room for theirs.
+    #[inline(always)]
+    fn tile<'a>(&'a mut self, first: usize, anchor: &'a mut [Lanes; LANES]) -> Option<TileUpdate<'a>> {
+        Some(TileUpdate {
+            anchor: self.anchor.tile(first, anchor),
+            w: self.w.get_mut(first..)?.first_chunk_mut()?,
+            m: self.m.as_mut()?.get_mut(first..)?.first_chunk_mut()?,
+            v: self.v.as_mut()?.get_mut(first..)?.first_chunk_mut()?,
+        })
+    }
+}
+
 impl<S: Simd> Sink<S> for PanelUpdate<'_> {
     #[inline(always)]
-    fn put(&mut self, s: S, column: usize, gradient: S::F32) {
-        let Some(w) = self.w.get_mut(column) else { return };
-        let moments = match (&mut self.m, &mut self.v) {
-            (Some(m), Some(v)) => m.get_mut(column).zip(v.get_mut(column)),
-            _ => None,
-        };
-        update_lanes(s, self.update, gradient, s.load(&self.anchor.at(column)), w, moments);
+    fn put<const R: usize>(&mut self, s: S, first: usize, gradients: [S::F32; R]) {
+        for (gradient, column) in gradients.into_iter().zip(first..) {
+            let Some(w) = self.w.get_mut(column) else { return };
+            let moments = match (&mut self.m, &mut self.v) {
+                (Some(m), Some(v)) => m.get_mut(column).zip(v.get_mut(column)),
+                _ => None,
+            };
+            let anchor = self.anchor.column(column);
+            update_lanes(s, &self.update, gradient, anchor.as_ref(), w, moments);
+        }
+    }
+}
+
+/// Sixteen columns of a panel, as arrays: nothing is checked where every instruction counts.
+struct TileUpdate<'a> {
+    anchor: Option<&'a [Lanes; LANES]>,
+    w: &'a mut [Lanes; LANES],
+    m: &'a mut [Lanes; LANES],
+    v: &'a mut [Lanes; LANES],
+}
+
+impl TileUpdate<'_> {
+    #[inline(always)]
+    fn columns<S: Simd>(&mut self, s: S, update: &Update, gradients: &[Lanes; LANES]) {
+        for c in 0..LANES {
+            let anchor = self.anchor.map(|anchor| &anchor[c]);
+            let moments = Some((&mut self.m[c], &mut self.v[c]));
+            update_lanes(s, update, s.load(&gradients[c]), anchor, &mut self.w[c], moments);
+        }
     }
 }
 
@@ -468,22 +549,35 @@ enum PanelAnchor<'a> {
 }
 
 impl PanelAnchor<'_> {
+    /// The anchor of one column; `None` is zero.
     #[inline(always)]
-    fn at(&self, column: usize) -> Lanes {
-        let mut lanes = Lanes::ZERO;
+    fn column(&self, column: usize) -> Option<Lanes> {
         match *self {
-            Self::Zero => {}
+            Self::Zero => None,
             Self::Identity { first_row, ones } => {
-                let lane = column.wrapping_sub(first_row);
-                if let Some(place) = lanes.0.get_mut(lane)
-                    && column < ones
-                {
-                    *place = 1.0;
-                }
+                let mut lanes = Lanes::ZERO;
+                let one = lanes.0.get_mut(column.wrapping_sub(first_row)).filter(|_| column < ones)?;
+                *one = 1.0;
+                Some(lanes)
             }
-            Self::Weights(columns) => lanes = columns.get(column).copied().unwrap_or(lanes),
+            Self::Weights(columns) => columns.get(column).copied(),
         }
-        lanes
+    }
+
+    /// The anchor of sixteen columns, in `tile` if need be; `None` is zero everywhere.
+    #[inline(always)]
+    fn tile<'a>(&'a self, first: usize, tile: &'a mut [Lanes; LANES]) -> Option<&'a [Lanes; LANES]> {
+        match *self {
+            Self::Zero => None,
+            Self::Identity { first_row, .. } if first_row != first => None,
+            Self::Identity { .. } => {
+                for (place, column) in tile.iter_mut().zip(first..) {
+                    *place = self.column(column).unwrap_or(Lanes::ZERO);
+                }
+                Some(tile)
+            }
+            Self::Weights(columns) => columns.get(first..).and_then(|columns| columns.first_chunk()),
+        }
     }
 }
 
@@ -716,7 +810,7 @@ fn d_weight<S: Simd>(
         for query in d_output {
             acc = s.fma(s.load(query), s.splat(1.0), acc);
         }
-        sink.put(s, shape.in_dim, acc);
+        sink.put(s, shape.in_dim, [acc]);
     }
 }
 
@@ -772,7 +866,10 @@ fn gram_panel<S: Simd>(s: S, shape: Shape, d_output: &[Lanes], operand: &[Lanes]
             }
         };
     }
-    rung!(8);
+    if S::WIDE {
+        rung!(8);
+    }
+    rung!(4);
     rung!(1);
     s.to_lanes(g)
 }
