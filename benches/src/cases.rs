@@ -3,8 +3,8 @@
 use query_adapter::image::{ImageSpec, Metadata, Similarity};
 use query_adapter::sample::Generator;
 use query_adapter::{
-    Batch, Error, Lanes, Level, Linear, Optimizer, Schedule, StepReport, Trainer, linear_len, normalize_rows,
-    scratch_len,
+    Batch, Documents, Error, Lanes, Level, Linear, Optimizer, Schedule, StepReport, Trainer, linear_len,
+    normalize_rows, scratch_len,
 };
 
 /// Dimensions of the square adapters that are measured: those of common embedding models.
@@ -81,7 +81,7 @@ impl Step {
         let batch = Batch {
             queries: &self.queries,
             gradient_operand: None,
-            documents: &self.documents,
+            documents: Documents::Rows(&self.documents),
             targets: &self.targets,
             weights: &self.weights,
             mask: &[],

@@ -10,8 +10,9 @@ use arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use query_adapter::image::{Image, ImageSpec, Metadata, Similarity};
 use query_adapter::{
-    Anchor, Batch, Decay, Error, Lanes, Level, Linear, MaskEntry, Optimizer, OptimizerKind, OptimizerState,
-    Schedule, Trainer, normalize_rows, scratch_len,
+    Anchor, Batch, Decay, DocumentBlocks, Documents, Error, Join, Lanes, Level, Linear, MaskEntry, Optimizer,
+    OptimizerKind, OptimizerState, Schedule, Trainer, ahead_len, normalize_rows, scratch_len,
+    streaming_scratch_len,
 };
 use query_adapter_fuzz::{assert_same, number, numbers, panels_of, row_major};
 
@@ -29,7 +30,7 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
     let mut run = Run::start(input)?;
     let mut saved = None;
     for _ in 0..input.int_in_range(1..=8)? {
-        match input.int_in_range(0..=9)? {
+        match input.int_in_range(0..=11)? {
             0..=4 => run.step(input)?,
             5 => run.step_in_short_scratch(input)?,
             6 => saved = run.save()?.or(saved),
@@ -39,6 +40,7 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
                 }
             }
             8 => run.restore(input)?,
+            9..=10 => run.steps(input)?,
             _ => run.set_weight(input)?,
         }
         run.check();
@@ -51,6 +53,36 @@ struct Run {
     trainer: Trainer<Vec<Lanes>>,
     model: ReferenceTrainer,
     anchor: Anchor<Vec<Lanes>>,
+}
+
+/// Pretends to have threads.
+struct InTurn(usize);
+
+impl Join for InTurn {
+    fn threads(&self) -> usize {
+        self.0
+    }
+
+    fn join<A: FnOnce() + Send, B: FnOnce() + Send>(&self, a: A, b: B) {
+        b();
+        a();
+    }
+}
+
+/// Documents in memory, given out block by block.
+struct Stored<'a> {
+    rows: &'a [f32],
+    dim: usize,
+}
+
+impl DocumentBlocks for Stored<'_> {
+    fn count(&self) -> usize {
+        self.rows.len() / self.dim
+    }
+
+    fn copy_rows(&self, first: usize, rows: &mut [f32]) {
+        rows.copy_from_slice(&self.rows[first * self.dim..][..rows.len()]);
+    }
 }
 
 /// What a run leaves on a disk, and what the model remembers of it.
@@ -130,6 +162,44 @@ impl Run {
         Ok(())
     }
 
+    /// Steps on several batches, with or without room to go ahead, with documents at once or in blocks, on threads or
+    /// without.
+    fn steps(&mut self, input: &mut Unstructured<'_>) -> Result<()> {
+        let count = input.int_in_range(1..=3)?;
+        let parts: Vec<BatchParts> =
+            (0..count).map(|_| BatchParts::draw(input, &self.model)).collect::<Result<_>>()?;
+        let (dim, block) = (self.model.out_dim, input.int_in_range(1..=20)?);
+        let sources: Vec<Stored<'_>> =
+            parts.iter().map(|part| Stored { rows: &part.documents, dim }).collect();
+        let mut batches: Vec<Batch<'_>> = parts.iter().map(BatchParts::batch).collect();
+        for (batch, source) in batches.iter_mut().zip(&sources) {
+            if source.rows.len() % dim == 0 && input.arbitrary()? {
+                batch.documents = Documents::Blocks { source, block };
+            }
+        }
+        let most = |of: fn(&Batch<'_>, usize) -> usize| batches.iter().map(|b| of(b, dim)).max().unwrap_or(1);
+        let (rows, candidates) =
+            (most(|batch, _| batch.targets.len().max(1)), most(|b, dim| b.documents.count(dim).max(1)));
+        let mut room = streaming_scratch_len(rows, candidates, self.model.in_dim, dim);
+        if input.arbitrary()? {
+            room += ahead_len(rows, dim);
+        }
+        let mut scratch = vec![Lanes([f32::NAN; 16]); room];
+        let mut found = Vec::new();
+        let join = InTurn(input.int_in_range(1..=3)?);
+        let outcome = self.trainer.steps(&join, &batches, &mut scratch, |report| found.push(Ok(report)));
+        found.extend(outcome.err().map(Err));
+        let mut expected = Vec::new();
+        for batch in &batches {
+            expected.push(self.model.step(batch));
+            if expected.last().is_some_and(Result::is_err) {
+                break;
+            }
+        }
+        assert_eq!(found, expected, "on {}", self.trainer.adapter().level().name());
+        Ok(())
+    }
+
     /// One step in scratch that may be too short.
     fn step_in_short_scratch(&mut self, input: &mut Unstructured<'_>) -> Result<()> {
         let parts = BatchParts::draw(input, &self.model)?;
@@ -147,7 +217,7 @@ impl Run {
     /// Room for batches of up to `more` rows and candidates more than this one has.
     fn scratch_len(&self, batch: &Batch<'_>, more: usize) -> usize {
         let rows = batch.targets.len().max(1) + more;
-        let candidates = (batch.documents.len() / self.model.out_dim).max(1) + more;
+        let candidates = batch.documents.count(self.model.out_dim).max(1) + more;
         scratch_len(rows, candidates, self.model.in_dim, self.model.out_dim)
     }
 
@@ -368,7 +438,7 @@ impl BatchParts {
         Batch {
             queries: &self.queries,
             gradient_operand: self.operand.as_deref(),
-            documents: &self.documents,
+            documents: Documents::Rows(&self.documents),
             targets: &self.targets,
             weights: &self.weights,
             mask: &self.mask,

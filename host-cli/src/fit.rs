@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use clap::ValueEnum;
 use query_adapter::sample::epoch_order;
 use query_adapter::{
-    Anchor, Batch, Decay, Error, Lanes, Level, Linear, Mask, MaskEntry, Optimizer, OptimizerKind, Schedule,
-    Trainer, linear_len, panels, scratch_len,
+    Anchor, Batch, Decay, Documents, Error, Lanes, Level, Linear, Mask, MaskEntry, Optimizer, OptimizerKind,
+    Schedule, Trainer, linear_len, panels, scratch_len,
 };
 use serde::Serialize;
 
@@ -519,7 +519,7 @@ impl<'a> Batches<'a> {
         let batch = Batch {
             queries: &self.queries,
             gradient_operand: None,
-            documents: &self.documents,
+            documents: Documents::Rows(&self.documents),
             targets: &self.targets,
             weights: &self.weights,
             mask: &self.mask[..used],

@@ -12,6 +12,7 @@ const CHECKED: &[&str] = &[
     "LANES",
     "Lanes",
     "Level",
+    "Documents",
     "Linear",
     "Mask",
     "MaskEntry",

@@ -10,7 +10,7 @@ use std::path::Path;
 use host_cli::oracle::{self, Exact, Matrix, Ranking, Rule, Settings, Training};
 use nalgebra::DMatrix;
 use query_adapter::{
-    Batch, Decay, Lanes, Level, Linear, Optimizer, PanelMatrix, Schedule, Trainer, linear_len,
+    Batch, Decay, Documents, Lanes, Level, Linear, Optimizer, PanelMatrix, Schedule, Trainer, linear_len,
     normalize_rows, scratch_len,
 };
 use serde::Deserialize;
@@ -148,7 +148,7 @@ fn the_kernel_takes_the_steps_of_pytorch() {
             let batch = Batch {
                 queries: &queries,
                 gradient_operand: None,
-                documents: &documents,
+                documents: Documents::Rows(&documents),
                 targets: &targets,
                 weights: &vec![1.0; targets.len()],
                 mask: &[],
@@ -258,7 +258,7 @@ fn kernel_loss(scale: f32, case: &LossCase) -> (f64, Matrix) {
         let batch = Batch {
             queries: &queries,
             gradient_operand: Some(&operand),
-            documents: &documents,
+            documents: Documents::Rows(&documents),
             targets: &targets,
             weights: &vec![1.0; rows],
             mask: &[],

@@ -15,8 +15,8 @@ use host_cli::metrics::{Gain, Judged, Measure, Metric, best_documents};
 use host_cli::retrieval_task::RetrievalTask;
 use query_adapter::reference::reference_softmax_cross_entropy;
 use query_adapter::{
-    Batch, Decay, Error, Lanes, Level, Linear, Optimizer, OptimizerKind, PanelMatrix, Schedule, StepReport,
-    Trainer, cosine_scores, linear_len, math, normalize_rows, panel_len, scratch_len,
+    Batch, Decay, Documents, Error, Lanes, Level, Linear, Optimizer, OptimizerKind, PanelMatrix, Schedule,
+    StepReport, Trainer, cosine_scores, linear_len, math, normalize_rows, panel_len, scratch_len,
 };
 use serde_json::Value;
 
@@ -379,7 +379,7 @@ fn whole_runs(cases: &mut Cases) {
                 let batch = Batch {
                     queries: &queries,
                     gradient_operand: None,
-                    documents: &documents,
+                    documents: Documents::Rows(&documents),
                     targets: &targets,
                     weights: &vec![1.0; rows.len()],
                     mask: &[],
@@ -459,7 +459,7 @@ impl Step {
         let batch = Batch {
             queries: &self.queries,
             gradient_operand: self.operand.as_deref(),
-            documents: &self.documents,
+            documents: Documents::Rows(&self.documents),
             targets: &targets,
             weights: &vec![1.0; rows],
             mask: &[],

@@ -6,15 +6,20 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use crate::adam::{Optimizer, OptimizerKind, OptimizerState, Update, update_lanes};
-use crate::cross_entropy::{Mask, MaskEntry, PanelRows, mask_of_panel, softmax_cross_entropy_panel};
+use crate::cross_entropy::{
+    Mask, MaskEntry, PanelRows, SoftmaxState, finish_sums, mask_of_panel, sweep_gradients, sweep_sums,
+};
 use crate::lanes::{LANES, Lanes, PanelMatrix, panel_len, panels};
 use crate::linear::{Linear, linear_len};
 use crate::normalize::{normalize_backward_panel, normalize_rows};
 use crate::retrieve::cosine_scores;
 use crate::schedule::{Decay, Schedule};
 use crate::simd::{Level, dispatch};
-use crate::tile::{Store, product_columns};
-use crate::train::{Anchor, Batch, NormForm, StepReport, Trainer, norm_form, scratch_len};
+use crate::tile::{Store, accumulate_columns, product_columns};
+use crate::train::{
+    Anchor, Batch, DocumentBlocks, Documents, Join, NormForm, SingleThread, StepReport, Trainer, ahead_len,
+    norm_form, scratch_len, streaming_scratch_len,
+};
 use crate::transpose::pack_columns;
 use crate::{math, reference};
 
@@ -224,6 +229,17 @@ proptest! {
                 dispatch!(level, s => product_columns(s, &panel, &tile, first, cols, &mut Store(&mut found)));
             }
             assert_same(&found.iter().flat_map(|lanes| lanes.0).collect::<Vec<_>>(), &expected);
+            // The same chains, broken off and gone on with.
+            let mut found = vec![Lanes::ZERO; cols];
+            for (columns, first) in found.chunks_mut(LANES).zip((0..).step_by(LANES)) {
+                pack_columns(rows, cols, first, &mut tile);
+                let middle = depth / 2;
+                dispatch!(level, s => {
+                    accumulate_columns(s, &panel[..middle], &tile[..middle], columns);
+                    accumulate_columns(s, &panel[middle..], &tile[middle..], columns);
+                });
+            }
+            assert_same(&found.iter().flat_map(|lanes| lanes.0).collect::<Vec<_>>(), &expected);
         });
     }
 
@@ -284,6 +300,7 @@ proptest! {
         live in any::<u16>(),
         values in any_values(34 * LANES),
         weights in prop::collection::vec(0.0f32..3.0, LANES),
+        block in 1usize..40,
         draws in prop::collection::vec((any::<u32>(), any::<u32>()), 0..40),
     ) {
         let scores = columns(&values[..candidates * LANES]);
@@ -309,7 +326,18 @@ proptest! {
                 total_weight,
             };
             let mut found = scores.clone();
-            let losses = dispatch!(level, s => softmax_cross_entropy_panel(s, &mut found, &panel));
+            let mut state = SoftmaxState::START;
+            let firsts = || (0u32..).step_by(block);
+            let losses = dispatch!(level, s => {
+                for (scores, first) in found.chunks(block).zip(firsts()) {
+                    sweep_sums(s, scores, first, &panel, &mut state);
+                }
+                let losses = finish_sums(s, &panel, &mut state);
+                for (scores, first) in found.chunks_mut(block).zip(firsts()) {
+                    sweep_gradients(s, scores, first, &panel, &state);
+                }
+                losses
+            });
             for l in 0..LANES {
                 if live & (1 << l) == 0 {
                     assert!(found.iter().all(|column| column.0[l].to_bits() == 0), "idle lanes hold +0");
@@ -405,7 +433,7 @@ fn check_steps(case: Case) {
     let batch = Batch {
         queries: &queries,
         gradient_operand: case.preconditioned.then_some(&operand),
-        documents: &documents,
+        documents: Documents::Rows(&documents),
         targets: &targets,
         weights: &weights,
         mask: mask.entries(),
@@ -441,33 +469,99 @@ fn check_steps(case: Case) {
         PanelMatrix::new(out_dim, cols, lanes).unwrap().copy_to_row_major(&mut values).unwrap();
         values
     };
+    let source = Stored { rows: &documents, dim: out_dim };
     for level in Level::available() {
-        let adapter = Linear::from_lanes(in_dim, out_dim, bias, panels_of(&weight), level).unwrap();
-        let moments = if kind.has_moments() { linear_len(in_dim, out_dim, bias) } else { 0 };
-        let state = || vec![Lanes([7.0; LANES]); moments];
-        let mut trainer = Trainer::new(adapter, state(), state(), 20.0, optimizer, schedule).unwrap();
-        trainer
-            .set_anchor(match case.anchor {
-                0 => Anchor::Zero,
-                1 => Anchor::Identity,
-                _ => Anchor::Weights(panels_of(&anchor_values)),
-            })
+        for way in WAYS {
+            let adapter = Linear::from_lanes(in_dim, out_dim, bias, panels_of(&weight), level).unwrap();
+            let moments = if kind.has_moments() { linear_len(in_dim, out_dim, bias) } else { 0 };
+            let state = || vec![Lanes([7.0; LANES]); moments];
+            let mut trainer = Trainer::new(adapter, state(), state(), 20.0, optimizer, schedule).unwrap();
+            trainer
+                .set_anchor(match case.anchor {
+                    0 => Anchor::Zero,
+                    1 => Anchor::Identity,
+                    _ => Anchor::Weights(panels_of(&anchor_values)),
+                })
+                .unwrap();
+            let (documents, len) = match way.block {
+                None => (batch.documents, scratch_len(rows, candidates, in_dim, out_dim)),
+                Some(block) => (
+                    Documents::Blocks { source: &source, block },
+                    streaming_scratch_len(rows, block.min(candidates), in_dim, out_dim),
+                ),
+            };
+            let batch = Batch { documents, ..batch };
+            let ahead = if way.ahead { ahead_len(rows, out_dim) } else { 0 };
+            let mut scratch = vec![Lanes([f32::NAN; LANES]); len + ahead];
+            let mut found = Vec::new();
+            match way.threads {
+                1 => trainer.steps(&SingleThread, &[batch; 3], &mut scratch, |report| found.push(report)),
+                threads => {
+                    let join = Scoped(threads);
+                    trainer.steps(&join, &[batch; 3], &mut scratch, |report| found.push(report))
+                }
+            }
             .unwrap();
-        let mut scratch = vec![Lanes([f32::NAN; LANES]); scratch_len(rows, candidates, in_dim, out_dim)];
-        for expected in &reports {
-            let found = trainer.step(&batch, &mut scratch).unwrap();
-            assert_eq!(found, *expected, "{case:?} on {}", level.name());
+            assert_eq!(found, reports, "{case:?}, {way:?} on {}", level.name());
+            assert_same(&row_major(trainer.adapter().weight().as_lanes()), &expected.weight);
+            if kind.has_moments() {
+                assert_same(&row_major(trainer.m()), &expected.m);
+                assert_same(&row_major(trainer.v()), &expected.v);
+            }
+            let padding = |lanes: &[Lanes]| {
+                let used = row_major(lanes).iter().filter(|x| x.to_bits() != 0).count();
+                lanes.iter().flat_map(|lanes| lanes.0).filter(|x| x.to_bits() != 0).count() - used
+            };
+            assert_eq!(padding(trainer.adapter().weight().as_lanes()), 0, "padding stays +0");
         }
-        assert_same(&row_major(trainer.adapter().weight().as_lanes()), &expected.weight);
-        if kind.has_moments() {
-            assert_same(&row_major(trainer.m()), &expected.m);
-            assert_same(&row_major(trainer.v()), &expected.v);
-        }
-        let padding = |lanes: &[Lanes]| {
-            let used = row_major(lanes).iter().filter(|x| x.to_bits() != 0).count();
-            lanes.iter().flat_map(|lanes| lanes.0).filter(|x| x.to_bits() != 0).count() - used
-        };
-        assert_eq!(padding(trainer.adapter().weight().as_lanes()), 0, "padding stays +0");
+    }
+}
+
+/// One of the ways to execute a step, all of which are to give the same bits.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    block: Option<usize>,
+    threads: usize,
+    ahead: bool,
+}
+
+const WAYS: [Way; 5] = [
+    Way { block: None, threads: 1, ahead: false },
+    Way { block: None, threads: 1, ahead: true },
+    Way { block: None, threads: 2, ahead: true },
+    Way { block: Some(7), threads: 1, ahead: false },
+    Way { block: Some(16), threads: 3, ahead: true },
+];
+
+/// Threads that live as long as the work.
+struct Scoped(usize);
+
+impl Join for Scoped {
+    fn threads(&self) -> usize {
+        self.0
+    }
+
+    fn join<A: FnOnce() + Send, B: FnOnce() + Send>(&self, a: A, b: B) {
+        std::thread::scope(|scope| {
+            scope.spawn(a);
+            b();
+        });
+    }
+}
+
+/// Documents in memory, given out block by block.
+struct Stored<'a> {
+    rows: &'a [f32],
+    dim: usize,
+}
+
+impl DocumentBlocks for Stored<'_> {
+    fn count(&self) -> usize {
+        self.rows.len() / self.dim
+    }
+
+    fn copy_rows(&self, first: usize, rows: &mut [f32]) {
+        rows.copy_from_slice(&self.rows[first * self.dim..][..rows.len()]);
     }
 }
 

@@ -1,4 +1,7 @@
 //! Fused softmax cross-entropy over candidates, forward and backward. Sixteen queries lie in the lanes.
+//!
+//! Two sweeps over the candidates, block by block: the first finds maximum and sum, the second turns scores into their
+//! gradient. How many candidates a block has changes no bit.
 
 use crate::error::Error;
 use crate::lanes::{LANES, Lanes};
@@ -129,24 +132,42 @@ pub(crate) struct PanelRows<'a> {
     pub(crate) total_weight: f32,
 }
 
-/// Turns scores (one [`Lanes`] per candidate) into the gradient of the mean loss with respect to the unscaled scores,
-/// in place; returns the rows' weighted losses.
-#[inline(always)]
-pub(crate) fn softmax_cross_entropy_panel<S: Simd>(
-    s: S,
-    scores: &mut [Lanes],
-    rows: &PanelRows<'_>,
-) -> Lanes {
-    let score_of_target = |scores: &[Lanes], lane: usize| {
-        let target = rows.targets.get(lane).copied().unwrap_or(0) as usize;
-        scores.get(target).and_then(|column| column.0.get(lane)).copied().unwrap_or(0.0)
-    };
+/// What sixteen rows carry from block to block.
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub(crate) struct SoftmaxState {
+    /// Running maximum `m` of the scores.
+    max: Lanes,
+    /// Running sum `l` of `exp(s − m)`; later `1 ÷ l`.
+    sum: Lanes,
+    /// The score of each row's target.
+    target_score: Lanes,
+    /// What the gradient of each row is multiplied by.
+    factor: Lanes,
+}
 
-    // Sweep 1: running maximum m and sum l of exp(s − m).
-    let mut m = s.splat(f32::NEG_INFINITY);
-    let mut l = s.splat(0.0);
-    let mut masked = MaskedLanes::new(rows.mask);
-    for (column, candidate) in scores.iter().zip(0..) {
+impl SoftmaxState {
+    /// Before the first candidate.
+    pub(crate) const START: Self = Self {
+        max: Lanes([f32::NEG_INFINITY; LANES]),
+        sum: Lanes::ZERO,
+        target_score: Lanes::ZERO,
+        factor: Lanes::ZERO,
+    };
+}
+
+/// The first sweep over one block: `scores` (one [`Lanes`] per candidate) of the candidates from `first` on.
+#[inline(always)]
+pub(crate) fn sweep_sums<S: Simd>(
+    s: S,
+    scores: &[Lanes],
+    first: u32,
+    rows: &PanelRows<'_>,
+    state: &mut SoftmaxState,
+) {
+    let (mut m, mut l) = (s.load(&state.max), s.load(&state.sum));
+    let mut masked = MaskedLanes::new(rows.mask, first);
+    for (column, candidate) in scores.iter().zip(first..) {
         let active = s.mask(rows.live & !masked.at(candidate));
         let score = s.load(column);
         let greater = s.gt(score, m);
@@ -156,42 +177,69 @@ pub(crate) fn softmax_cross_entropy_panel<S: Simd>(
         l = s.select(active, new_l, l);
         m = s.select(active, new_m, m);
     }
+    (state.max, state.sum) = (s.to_lanes(m), s.to_lanes(l));
+    for (lane, target) in rows.live_targets() {
+        let column = target.checked_sub(first).and_then(|at| scores.get(at as usize));
+        if let Some(score) = column.and_then(|column| column.0.get(lane)) {
+            set(&mut state.target_score, lane, *score);
+        }
+    }
+}
 
-    let (m_lanes, l_lanes) = (s.to_lanes(m), s.to_lanes(l));
-    let mut loss = Lanes::ZERO;
-    let mut target_score = Lanes::ZERO;
-    let mut factor = Lanes::ZERO;
+/// Between the sweeps: the rows' weighted losses.
+#[inline(always)]
+pub(crate) fn finish_sums<S: Simd>(s: S, rows: &PanelRows<'_>, state: &mut SoftmaxState) -> Lanes {
+    let mut losses = Lanes::ZERO;
     for (lane, &weight) in rows.weights.iter().take(LANES).enumerate() {
         if rows.live & (1 << lane) == 0 {
             continue;
         }
-        let score = score_of_target(scores, lane);
-        let lane_of = |lanes: &Lanes| lanes.0.get(lane).copied().unwrap_or(0.0);
-        set(&mut target_score, lane, score);
-        set(&mut loss, lane, weight * ((lane_of(&m_lanes) - score) + math::ln(lane_of(&l_lanes))));
-        set(&mut factor, lane, (weight * rows.scale) / rows.total_weight);
+        let of = |lanes: &Lanes| lanes.0.get(lane).copied().unwrap_or(0.0);
+        let loss = weight * ((of(&state.max) - of(&state.target_score)) + math::ln(of(&state.sum)));
+        set(&mut losses, lane, loss);
+        set(&mut state.factor, lane, (weight * rows.scale) / rows.total_weight);
     }
+    state.sum = s.to_lanes(s.div(s.splat(1.0), s.load(&state.sum)));
+    losses
+}
 
-    // Sweep 2: (p − [target]) × factor. Away from the target p − 0 is p.
-    let inverse = s.div(s.splat(1.0), l);
-    let a = s.load(&factor);
+/// The second sweep over one block: turns its scores into the gradient of the mean loss with respect to the unscaled
+/// scores, in place.
+#[inline(always)]
+pub(crate) fn sweep_gradients<S: Simd>(
+    s: S,
+    scores: &mut [Lanes],
+    first: u32,
+    rows: &PanelRows<'_>,
+    state: &SoftmaxState,
+) {
+    let (m, inverse, a) = (s.load(&state.max), s.load(&state.sum), s.load(&state.factor));
     let zero = s.splat(0.0);
-    let mut masked = MaskedLanes::new(rows.mask);
-    for (column, candidate) in scores.iter_mut().zip(0..) {
+    let mut masked = MaskedLanes::new(rows.mask, first);
+    // (p − [target]) × factor. Away from the target p − 0 is p.
+    for (column, candidate) in scores.iter_mut().zip(first..) {
         let active = s.mask(rows.live & !masked.at(candidate));
         let p = s.mul(exp_lanes(s, s.sub(s.load(column), m)), inverse);
         *column = s.to_lanes(s.select(active, s.mul(p, a), zero));
     }
-    let p = s.mul(exp_lanes(s, s.sub(s.load(&target_score), m)), inverse);
+    let p = s.mul(exp_lanes(s, s.sub(s.load(&state.target_score), m)), inverse);
     let at_target = s.to_lanes(s.mul(s.sub(p, s.splat(1.0)), a));
-    for (lane, &target) in rows.targets.iter().take(LANES).enumerate() {
-        if rows.live & (1 << lane) != 0
-            && let Some(column) = scores.get_mut(target as usize)
-        {
-            set(column, lane, at_target.0.get(lane).copied().unwrap_or(0.0));
+    for (lane, target) in rows.live_targets() {
+        let at = target.checked_sub(first).unwrap_or(u32::MAX);
+        if let (Some(column), Some(value)) = (scores.get_mut(at as usize), at_target.0.get(lane)) {
+            set(column, lane, *value);
         }
     }
-    loss
+}
+
+impl PanelRows<'_> {
+    /// The lanes which take part, with their targets.
+    #[inline(always)]
+    fn live_targets(&self) -> impl Iterator<Item = (usize, u32)> {
+        let live = self.live;
+        let targets = self.targets.iter().take(LANES).copied().enumerate();
+        targets.filter(move |(lane, _)| live & (1 << lane) != 0)
+    }
 }
 
 fn set(lanes: &mut Lanes, lane: usize, value: f32) {
@@ -207,8 +255,10 @@ struct MaskedLanes<'a> {
 }
 
 impl<'a> MaskedLanes<'a> {
-    fn new(entries: &'a [MaskEntry]) -> Self {
-        let mut entries = entries.iter();
+    /// Starts at candidate `first`.
+    fn new(entries: &'a [MaskEntry], first: u32) -> Self {
+        let start = entries.partition_point(|entry| entry.candidate < first);
+        let mut entries = entries.get(start..).unwrap_or_default().iter();
         let next = entries.next();
         Self { entries, next }
     }

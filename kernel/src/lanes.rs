@@ -30,6 +30,13 @@ pub(crate) fn flat(lanes: &[Lanes]) -> &[f32] {
     bytemuck::try_cast_slice(lanes).unwrap_or(&[])
 }
 
+/// [`flat`] to write to.
+#[cfg(feature = "train")]
+#[inline(always)]
+pub(crate) fn flat_mut(lanes: &mut [Lanes]) -> &mut [f32] {
+    bytemuck::try_cast_slice_mut(lanes).unwrap_or(&mut [])
+}
+
 /// How many panels hold `rows` rows.
 #[must_use]
 pub const fn panels(rows: usize) -> usize {

@@ -52,4 +52,7 @@ pub use retrieve::cosine_scores;
 pub use schedule::{Decay, Schedule};
 pub use simd::Level;
 #[cfg(feature = "train")]
-pub use train::{Anchor, Batch, NormForm, StepReport, Trainer, norm_form, scratch_len};
+pub use train::{
+    Anchor, Batch, DocumentBlocks, Documents, Join, NormForm, SingleThread, StepReport, Trainer, ahead_len,
+    norm_form, scratch_len, streaming_scratch_len,
+};

@@ -199,7 +199,19 @@ pub(crate) fn columns_tile<S: Simd, const R: usize>(
     tile: &[Lanes],
     first: usize,
 ) -> [S::F32; R] {
-    let mut acc = [s.splat(0.0); R];
+    columns_tile_from(s, panel, tile, first, [s.splat(0.0); R])
+}
+
+/// [`columns_tile`] that goes on with chains begun before.
+#[cfg(feature = "train")]
+#[inline(always)]
+fn columns_tile_from<S: Simd, const R: usize>(
+    s: S,
+    panel: &[Lanes],
+    tile: &[Lanes],
+    first: usize,
+    mut acc: [S::F32; R],
+) -> [S::F32; R] {
     for (column, row) in panel.iter().zip(tile) {
         let Some(scalars) = row.0.get(first..).and_then(|row| row.first_chunk::<R>()) else { continue };
         let lanes = s.load(column);
@@ -208,6 +220,33 @@ pub(crate) fn columns_tile<S: Simd, const R: usize>(
         }
     }
     acc
+}
+
+/// Goes on with the chains in `columns`, up to sixteen, over the rows of a tile: `columns[c] += Σᵢ panel[i] · tile[i].lane(c)`.
+#[cfg(feature = "train")]
+#[inline(always)]
+pub(crate) fn accumulate_columns<S: Simd>(s: S, panel: &[Lanes], tile: &[Lanes], columns: &mut [Lanes]) {
+    let mut done = 0;
+    macro_rules! rung {
+        ($R:literal) => {
+            while let Some(chains) = columns.get_mut(done..).and_then(|rest| rest.first_chunk_mut::<$R>()) {
+                let acc = chains.map(|chain| s.load(&chain));
+                let acc = columns_tile_from::<S, $R>(s, panel, tile, done, acc);
+                for (chain, value) in chains.iter_mut().zip(acc) {
+                    *chain = s.to_lanes(value);
+                }
+                done += $R;
+            }
+        };
+    }
+    if S::WIDE {
+        rung!(16);
+        rung!(8);
+    } else {
+        rung!(6);
+    }
+    rung!(4);
+    rung!(1);
 }
 
 /// Sixteen chains over the rows of a tile, with `beside(c)` for all sixteen `c` in between: where one waits for the

@@ -5,8 +5,8 @@
 use proptest::prelude::*;
 use query_adapter::reference::reference_softmax_cross_entropy;
 use query_adapter::{
-    Anchor, Batch, Lanes, Level, Linear, Mask, MaskEntry, Optimizer, OptimizerKind, PanelMatrix, Schedule,
-    Trainer, cosine_scores, linear_len, normalize_rows, panel_len, scratch_len,
+    Anchor, Batch, Documents, Lanes, Level, Linear, Mask, MaskEntry, Optimizer, OptimizerKind, PanelMatrix,
+    Schedule, Trainer, cosine_scores, linear_len, normalize_rows, panel_len, scratch_len,
 };
 
 fn values(len: usize) -> impl Strategy<Value = Vec<f32>> {
@@ -43,7 +43,7 @@ fn gradient(weight: &[f32], dim: usize, batch: &Batch<'_>) -> (f32, Vec<f32>) {
     let state = || vec![Lanes::ZERO; linear_len(dim, dim, false)];
     let mut trainer =
         Trainer::new(adapter(weight, dim), state(), state(), 20.0, optimizer, Schedule::CONSTANT).unwrap();
-    let candidates = batch.documents.len() / dim;
+    let candidates = batch.documents.count(dim);
     let mut scratch = vec![Lanes::ZERO; scratch_len(batch.targets.len(), candidates, dim, dim)];
     let report = trainer.step(batch, &mut scratch).unwrap();
     let mut out = vec![0.0; dim * dim];
@@ -143,7 +143,7 @@ proptest! {
         let batch = Batch {
             queries: &queries,
             gradient_operand: None,
-            documents: &documents,
+            documents: Documents::Rows(&documents),
             targets: &[0, 1, 2, 3],
             weights: &[1.0, 0.5, 1.0, 2.0],
             mask: mask.entries(),
@@ -152,8 +152,8 @@ proptest! {
         // Replaced by any other document, and left out.
         let mut replaced = documents.clone();
         replaced[25..].copy_from_slice(&normalized(other, 5));
-        prop_assert_eq!(&gradient(&weight, 5, &Batch { documents: &replaced, ..batch }), &expected);
-        let left_out = Batch { documents: &documents[..25], mask: &[], ..batch };
+        prop_assert_eq!(&gradient(&weight, 5, &Batch { documents: Documents::Rows(&replaced), ..batch }), &expected);
+        let left_out = Batch { documents: Documents::Rows(&documents[..25]), mask: &[], ..batch };
         let (loss, without) = gradient(&weight, 5, &left_out);
         prop_assert_eq!(loss, expected.0);
         for (a, b) in without.iter().zip(&expected.1) {
@@ -168,7 +168,7 @@ proptest! {
         let batch = Batch {
             queries: &query,
             gradient_operand: None,
-            documents: &documents,
+            documents: Documents::Rows(&documents),
             targets: &[0],
             weights: &[1.0],
             mask: &mask,
@@ -191,7 +191,7 @@ proptest! {
         let batch = Batch {
             queries: &[0.0; 3],
             gradient_operand: None,
-            documents: &[1.0, 0.0, 0.0],
+            documents: Documents::Rows(&[1.0, 0.0, 0.0]),
             targets: &[0],
             weights: &[1.0],
             mask: &[],

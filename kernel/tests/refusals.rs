@@ -3,8 +3,8 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
 
 use query_adapter::{
-    Anchor, Batch, Error, Lanes, Level, Linear, MaskEntry, Optimizer, OptimizerKind, Schedule, Trainer,
-    linear_len, scratch_len,
+    Anchor, Batch, Documents, Error, Lanes, Level, Linear, MaskEntry, Optimizer, OptimizerKind, Schedule,
+    Trainer, linear_len, scratch_len,
 };
 
 const DIM: usize = 3;
@@ -14,7 +14,7 @@ const DOCUMENTS: [f32; 6] = [1.0, 0.0, 0.0, 0.0, 0.6, 0.8];
 const GOOD: Batch<'static> = Batch {
     queries: &QUERIES,
     gradient_operand: None,
-    documents: &DOCUMENTS,
+    documents: Documents::Rows(&DOCUMENTS),
     targets: &[0, 1],
     weights: &[1.0, 1.0],
     mask: &[],
@@ -56,8 +56,12 @@ fn assert_refused(mut trainer: Trainer<Vec<Lanes>>, batch: &Batch<'_>, expected:
 fn wrong_lengths_are_refused_with_what_was_needed_and_given() {
     let length = |what, needed, given| Error::Length { what, needed, given };
     assert_refused(trainer(), &Batch { queries: &QUERIES[..5], ..GOOD }, length("queries", 6, 5));
-    assert_refused(trainer(), &Batch { documents: &DOCUMENTS[..5], ..GOOD }, length("documents", 3, 5));
-    assert_refused(trainer(), &Batch { documents: &[], ..GOOD }, length("documents", 3, 0));
+    assert_refused(
+        trainer(),
+        &Batch { documents: Documents::Rows(&DOCUMENTS[..5]), ..GOOD },
+        length("documents", 3, 5),
+    );
+    assert_refused(trainer(), &Batch { documents: Documents::Rows(&[]), ..GOOD }, length("documents", 3, 0));
     assert_refused(trainer(), &Batch { weights: &[1.0], ..GOOD }, length("weights", 2, 1));
     assert_refused(trainer(), &Batch { targets: &[], ..GOOD }, length("targets", 1, 0));
     let operand = Some(&QUERIES[..3]);
@@ -110,7 +114,7 @@ fn values_that_are_not_finite_are_refused() {
         let mut documents = DOCUMENTS;
         documents[1] = bad;
         let refusal = Error::NotFinite { what: "loss", row: 0 };
-        assert_refused(trainer(), &Batch { documents: &documents, ..GOOD }, refusal);
+        assert_refused(trainer(), &Batch { documents: Documents::Rows(&documents), ..GOOD }, refusal);
     }
     let operand = [1.0, f32::NAN, 0.0, 0.0, 1.0, 0.5];
     let refusal = Error::NotFinite { what: "gradient norm", row: 0 };

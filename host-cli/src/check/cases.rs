@@ -2,7 +2,9 @@
 
 use nalgebra::DMatrix;
 use query_adapter::sample::Generator;
-use query_adapter::{Batch, Lanes, Level, Mask, MaskEntry, PanelMatrix, normalize_rows, panel_len};
+use query_adapter::{
+    Batch, Documents, Lanes, Level, Mask, MaskEntry, PanelMatrix, normalize_rows, panel_len,
+};
 
 use crate::failure::Failure;
 use crate::oracle::{self, Matrix};
@@ -50,7 +52,7 @@ impl Case {
         Batch {
             queries: &self.queries,
             gradient_operand: self.operand.as_deref(),
-            documents: &self.documents,
+            documents: Documents::Rows(&self.documents),
             targets: &self.targets,
             weights: &self.weights,
             mask: &self.mask,

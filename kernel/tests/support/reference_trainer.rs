@@ -4,8 +4,8 @@
 //! It uses the public interface only, and two crates include it by its path: the kernel's tests and the fuzz targets.
 
 use query_adapter::{
-    Batch, Error, NORM_FLOOR, NormForm, Optimizer, OptimizerKind, OptimizerState, Schedule, StepReport,
-    Update, math, norm_form, reference,
+    Batch, Documents, Error, NORM_FLOOR, NormForm, Optimizer, OptimizerKind, OptimizerState, Schedule,
+    StepReport, Update, math, norm_form, reference,
 };
 
 /// 2⁶³: a larger gradient could overflow the second moment.
@@ -39,8 +39,10 @@ struct Row {
 impl ReferenceTrainer {
     /// One step, or the reason why it is refused; nothing is changed then.
     pub(crate) fn step(&mut self, batch: &Batch<'_>) -> Result<StepReport, Error> {
-        let total = self.check(batch)?;
-        let rows: Vec<Row> = (0..batch.targets.len()).map(|row| self.row(batch, row, total)).collect();
+        let documents = rows_of(batch.documents, self.out_dim);
+        let total = self.check(batch, &documents)?;
+        let rows: Vec<Row> =
+            (0..batch.targets.len()).map(|row| self.row(batch, &documents, row, total)).collect();
         let not_finite = |what, row| Error::NotFinite { what, row };
         if let Some(row) = rows.iter().position(|row| !row.norm.is_finite()) {
             return Err(not_finite("transformed query", row));
@@ -52,13 +54,8 @@ impl ReferenceTrainer {
         if !loss.is_finite() {
             return Err(not_finite("mean loss", 0));
         }
-        // Sixteen outputs at a time, which decides what row is named when there are several.
-        for first in (0..self.out_dim).step_by(16) {
-            let outputs = first..(first + 16).min(self.out_dim);
-            let is_bad = |row: &Row| !row.d_output[outputs.clone()].iter().all(|x| x.is_finite());
-            if let Some(row) = rows.iter().position(is_bad) {
-                return Err(not_finite("gradient", row));
-            }
+        if let Some(row) = rows.iter().position(|row| !row.d_output.iter().all(|x| x.is_finite())) {
+            return Err(not_finite("gradient", row));
         }
 
         let operand = batch.gradient_operand.unwrap_or(batch.queries);
@@ -106,7 +103,7 @@ impl ReferenceTrainer {
     }
 
     /// Refuses what can be refused without arithmetic; the sum of the weights.
-    fn check(&self, batch: &Batch<'_>) -> Result<f32, Error> {
+    fn check(&self, batch: &Batch<'_>, documents: &[f32]) -> Result<f32, Error> {
         let check_len = |what, needed, given| match needed == given {
             true => Ok(()),
             false => Err(Error::Length { what, needed, given }),
@@ -120,8 +117,8 @@ impl ReferenceTrainer {
             check_len("gradient_operand", rows * self.in_dim, operand.len())?;
         }
         check_len("weights", rows, batch.weights.len())?;
-        let candidates = batch.documents.len() / self.out_dim;
-        check_len("documents", candidates.max(1) * self.out_dim, batch.documents.len())?;
+        let candidates = documents.len() / self.out_dim;
+        check_len("documents", candidates.max(1) * self.out_dim, documents.len())?;
 
         let mut total = 0.0;
         for row in 0..rows {
@@ -157,7 +154,7 @@ impl ReferenceTrainer {
     }
 
     /// Forward, loss and backward of one query.
-    fn row(&self, batch: &Batch<'_>, row: usize, total: f32) -> Row {
+    fn row(&self, batch: &Batch<'_>, documents: &[f32], row: usize, total: f32) -> Row {
         let query = &batch.queries[row * self.in_dim..][..self.in_dim];
         let mut output: Vec<f32> = self
             .weight
@@ -168,7 +165,7 @@ impl ReferenceTrainer {
             })
             .collect();
         let (norm, inverse) = reference::reference_normalize(&mut output);
-        let documents = batch.documents.chunks_exact(self.out_dim);
+        let documents = documents.chunks_exact(self.out_dim);
         let mut scores: Vec<f32> = documents
             .clone()
             .map(|document| self.scale * reference::reference_cosine_score(&output, document))
@@ -205,5 +202,17 @@ impl ReferenceTrainer {
             largest += self.optimizer.weight_decay * (max_abs(&self.weight) + max_abs(&self.anchor));
         }
         if largest <= GRADIENT_LIMIT { Ok(()) } else { Err(Error::GradientTooLarge) }
+    }
+}
+
+/// All candidates, row-major.
+fn rows_of(documents: Documents<'_>, dim: usize) -> Vec<f32> {
+    match documents {
+        Documents::Rows(rows) => rows.to_vec(),
+        Documents::Blocks { source, .. } => {
+            let mut rows = vec![0.0; source.count() * dim];
+            source.copy_rows(0, &mut rows);
+            rows
+        }
     }
 }

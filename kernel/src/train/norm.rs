@@ -1,0 +1,238 @@
+//! The global norm of the gradient: from two Gram matrices, with no gradient stored, or from its elements.
+
+use super::Shape;
+use super::gradient::{d_weight, operand_groups};
+use super::scratch::Scratch;
+use super::team::{Join, Phase, run, split};
+use crate::error::Error;
+use crate::lanes::{LANES, Lanes, flat, panels};
+use crate::math;
+use crate::simd::{Simd, dispatch};
+use crate::tile::{Store, columns_tile};
+
+/// How the global norm of the gradient is computed; a function of the shape alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormForm {
+    /// From two `B × B` Gram matrices; no gradient is stored.
+    Gram,
+    /// From the gradient's elements.
+    Direct,
+}
+
+/// The form for a batch: [`Gram`](NormForm::Gram) when `rows² ≤ 8 × in_dim`.
+#[must_use]
+pub const fn norm_form(rows: usize, in_dim: usize) -> NormForm {
+    if rows.saturating_mul(rows) <= in_dim.saturating_mul(8) { NormForm::Gram } else { NormForm::Direct }
+}
+
+/// The global norm of `dW`, in the form the shape asks for; `outputs` holds `dT`.
+pub(super) fn gradient_norm<J: Join>(
+    join: &J,
+    shape: Shape,
+    outputs: &[Lanes],
+    scratch: &mut Scratch<'_>,
+) -> Result<f32, Error> {
+    let squares = match norm_form(shape.rows, shape.in_dim) {
+        NormForm::Gram => {
+            let (d_output, operand) = (&*scratch.d_output, &*scratch.operand_panels);
+            run(join, Gram { shape, d_output, operand, first_panel: 0, sums: &mut *scratch.sums });
+            let mut sums = flat(scratch.sums).iter().take(shape.rows).copied();
+            sums.next().map_or(0.0, |first| sums.fold(first, |sum, g| sum + g))
+        }
+        NormForm::Direct => {
+            let (operand, gradient) = (&*scratch.operand, &mut *scratch.gradient);
+            run(join, Direct { shape, outputs, operand, gradient, sums: &mut *scratch.sums });
+            let sums = scratch.sums.iter().take(panels(shape.out_dim));
+            sums.fold(0.0, |sum, squares| sum + lane_tree(squares))
+        }
+    };
+    let norm = math::sqrt(math::max(0.0, squares));
+    if norm.is_finite() { Ok(norm) } else { Err(Error::NotFinite { what: "gradient norm", row: 0 }) }
+}
+
+/// `gᵢ = Σⱼ (dTᵢ·dTⱼ)(Gᵢ·Gⱼ)` for some panels of rows `i`.
+struct Gram<'a> {
+    shape: Shape,
+    /// `dT` in all panels of queries.
+    d_output: &'a [Lanes],
+    /// The gradient operand in all panels of queries.
+    operand: &'a [Lanes],
+    first_panel: usize,
+    sums: &'a mut [Lanes],
+}
+
+impl Phase for Gram<'_> {
+    fn panels(&self) -> usize {
+        self.sums.len()
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let (a, b) = split(self.sums, at, 1);
+        let first_panel = self.first_panel + at;
+        (Self { sums: a, ..self }, Self { sums: b, first_panel, ..self })
+    }
+
+    fn run(self) {
+        let Self { shape, d_output, operand, first_panel, sums } = self;
+        for (place, panel) in sums.iter_mut().zip(first_panel..) {
+            *place = dispatch!(shape.level, s => gram_panel(s, shape, d_output, operand, panel));
+        }
+    }
+}
+
+/// Sixteen rows of the Gram product: a chain over `j` of `Aᵢⱼ × Kᵢⱼ`.
+#[inline(always)]
+fn gram_panel<S: Simd>(s: S, shape: Shape, d_output: &[Lanes], operand: &[Lanes], panel: usize) -> Lanes {
+    let d_panel = |p: usize| panel_of(d_output, shape.out_dim, p);
+    let operand_panel = |p: usize| panel_of(operand, shape.in_dim, p);
+    let mut g = s.splat(0.0);
+    let mut j = 0;
+    macro_rules! rung {
+        ($R:literal) => {
+            // Tiles do not cross a panel of `j`: 16 is a multiple of R.
+            while shape.rows - j >= $R {
+                let (other, lane) = (j / LANES, j % LANES);
+                let a = columns_tile::<S, $R>(s, d_panel(panel), d_panel(other), lane);
+                let k = columns_tile::<S, $R>(s, operand_panel(panel), operand_panel(other), lane);
+                for (a, mut k) in a.into_iter().zip(k) {
+                    if shape.bias {
+                        k = s.fma(s.splat(1.0), s.splat(1.0), k);
+                    }
+                    g = s.fma(a, k, g);
+                }
+                j += $R;
+            }
+        };
+    }
+    if S::WIDE {
+        rung!(8);
+    }
+    rung!(4);
+    rung!(1);
+    s.to_lanes(g)
+}
+
+/// Panel `p` of a matrix with `cols` columns; empty if there is none.
+#[inline(always)]
+fn panel_of(matrix: &[Lanes], cols: usize, p: usize) -> &[Lanes] {
+    matrix.get(p * cols..).and_then(|rest| rest.get(..cols)).unwrap_or_default()
+}
+
+/// Forms `dW` in some panels and sums the squares of its elements: a chain per lane.
+struct Direct<'a> {
+    shape: Shape,
+    /// `dT` in these panels of outputs.
+    outputs: &'a [Lanes],
+    /// The packed operand.
+    operand: &'a [Lanes],
+    gradient: &'a mut [Lanes],
+    sums: &'a mut [Lanes],
+}
+
+impl Phase for Direct<'_> {
+    fn panels(&self) -> usize {
+        self.sums.len()
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let (outputs_a, outputs_b) = self.outputs.split_at((at * self.shape.rows).min(self.outputs.len()));
+        let (gradient_a, gradient_b) = split(self.gradient, at, self.shape.stride());
+        let (sums_a, sums_b) = split(self.sums, at, 1);
+        (
+            Self { outputs: outputs_a, gradient: gradient_a, sums: sums_a, ..self },
+            Self { outputs: outputs_b, gradient: gradient_b, sums: sums_b, ..self },
+        )
+    }
+
+    fn run(self) {
+        let Self { shape, outputs, operand, gradient, sums } = self;
+        let stride = shape.stride();
+        for (group, first) in operand_groups(shape, operand) {
+            let panels = outputs.chunks_exact(shape.rows).zip(gradient.chunks_exact_mut(stride));
+            for (d_output, gradient) in panels {
+                dispatch!(shape.level, s => d_weight(s, shape, d_output, group, first, &mut Store(gradient)));
+            }
+        }
+        for (gradient, place) in gradient.chunks_exact(stride).zip(sums) {
+            dispatch!(shape.level, s => {
+                let mut squares = s.splat(0.0);
+                for column in gradient {
+                    let column = s.load(column);
+                    squares = s.fma(column, column, squares);
+                }
+                *place = s.to_lanes(squares);
+            });
+        }
+    }
+}
+
+/// Sums sixteen lanes by the tree (l, l+8), (l, l+4), (l, l+2), (l, l+1).
+fn lane_tree(lanes: &Lanes) -> f32 {
+    let mut values = lanes.0;
+    let mut half = LANES / 2;
+    while half > 0 {
+        let (low, high) = values.split_at_mut(half);
+        for (a, b) in low.iter_mut().zip(high) {
+            *a += *b;
+        }
+        half /= 2;
+    }
+    values.first().copied().unwrap_or(0.0)
+}
+
+/// The definition of the squared norm in [`NormForm::Gram`]: `d_outputs` is `rows × out_dim`, `operand` is
+/// `rows × in_dim`, both row-major.
+#[must_use]
+pub fn reference_gram_norm(
+    d_outputs: &[f32],
+    out_dim: usize,
+    operand: &[f32],
+    in_dim: usize,
+    bias: bool,
+) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| {
+        let mut acc = 0.0;
+        for (&x, &y) in a.iter().zip(b) {
+            acc = math::fma(x, y, acc);
+        }
+        acc
+    };
+    let mut sum: Option<f32> = None;
+    for (d_i, q_i) in d_outputs.chunks(out_dim).zip(operand.chunks(in_dim)) {
+        let mut g = 0.0;
+        for (d_j, q_j) in d_outputs.chunks(out_dim).zip(operand.chunks(in_dim)) {
+            let k = dot(q_i, q_j);
+            let k = if bias { math::fma(1.0, 1.0, k) } else { k };
+            g = math::fma(dot(d_i, d_j), k, g);
+        }
+        sum = Some(sum.map_or(g, |sum| sum + g));
+    }
+    math::max(0.0, sum.unwrap_or(0.0))
+}
+
+/// The definition of the squared norm in [`NormForm::Direct`]: `d_weight(r, k)` is an element of the gradient with
+/// `cols` columns, the bias included.
+#[must_use]
+pub fn reference_direct_norm(out_dim: usize, cols: usize, d_weight: impl Fn(usize, usize) -> f32) -> f32 {
+    let mut sum = 0.0;
+    for panel in 0..panels(out_dim) {
+        let mut lanes = [0.0; LANES];
+        for (lane, square) in lanes.iter_mut().enumerate() {
+            let r = panel * LANES + lane;
+            for k in 0..cols {
+                let d = if r < out_dim { d_weight(r, k) } else { 0.0 };
+                *square = math::fma(d, d, *square);
+            }
+        }
+        for distance in [8, 4, 2, 1] {
+            for lane in 0..distance {
+                let far = lanes.get(lane + distance).copied().unwrap_or(0.0);
+                if let Some(near) = lanes.get_mut(lane) {
+                    *near += far;
+                }
+            }
+        }
+        sum += lanes.first().copied().unwrap_or(0.0);
+    }
+    sum
+}

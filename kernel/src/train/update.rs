@@ -1,0 +1,279 @@
+//! The update: `dW` formed a tile at a time and consumed at once, or stored before and read again.
+
+use super::gradient::{d_weight, operand_groups};
+use super::norm::{NormForm, norm_form};
+use super::outputs::Forward;
+use super::team::{Phase, split};
+use super::{Anchor, Shape};
+use crate::adam::{OptimizerKind, Update, update_lanes};
+use crate::lanes::{LANES, Lanes};
+use crate::simd::{Simd, dispatch};
+use crate::tile::{Sink, columns_tile, columns_tile_beside};
+
+/// Updates some panels of the weight, and transforms the next batch's queries by each of them while it is at hand.
+pub(super) struct UpdatePanels<'a> {
+    pub(super) shape: Shape,
+    pub(super) update: Update,
+    pub(super) anchor: Anchor<&'a [Lanes]>,
+    /// The packed operand.
+    pub(super) operand: &'a [Lanes],
+    pub(super) first_panel: usize,
+    /// `dT` in these panels of outputs.
+    pub(super) outputs: &'a [Lanes],
+    /// `dW` in these panels, or empty where it is formed on the way.
+    pub(super) gradient: &'a [Lanes],
+    pub(super) w: &'a mut [Lanes],
+    /// Empty for a rule without moments; `v` alike.
+    pub(super) m: &'a mut [Lanes],
+    pub(super) v: &'a mut [Lanes],
+    pub(super) ahead: Option<Ahead<'a>>,
+}
+
+/// The forward pass of the next batch.
+pub(super) struct Ahead<'a> {
+    /// How many queries there are.
+    pub(super) rows: usize,
+    pub(super) queries: &'a [f32],
+    pub(super) outputs: &'a mut [Lanes],
+}
+
+impl Phase for UpdatePanels<'_> {
+    fn panels(&self) -> usize {
+        self.outputs.len() / self.shape.rows
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let stride = self.shape.stride();
+        let shared = |lanes: &'_ [Lanes], len: usize| (at * len).min(lanes.len());
+        let (outputs_a, outputs_b) = self.outputs.split_at(shared(self.outputs, self.shape.rows));
+        let (gradient_a, gradient_b) = self.gradient.split_at(shared(self.gradient, stride));
+        let (w_a, w_b) = split(self.w, at, stride);
+        let (m_a, m_b) = split(self.m, at, stride);
+        let (v_a, v_b) = split(self.v, at, stride);
+        let (ahead_a, ahead_b) = match self.ahead {
+            Some(Ahead { rows, queries, outputs }) => {
+                let (a, b) = split(outputs, at, rows);
+                (Some(Ahead { rows, queries, outputs: a }), Some(Ahead { rows, queries, outputs: b }))
+            }
+            None => (None, None),
+        };
+        let a =
+            Self { outputs: outputs_a, gradient: gradient_a, w: w_a, m: m_a, v: v_a, ahead: ahead_a, ..self };
+        let b = Self {
+            first_panel: self.first_panel + at,
+            outputs: outputs_b,
+            gradient: gradient_b,
+            w: w_b,
+            m: m_b,
+            v: v_b,
+            ahead: ahead_b,
+            ..self
+        };
+        (a, b)
+    }
+
+    fn run(mut self) {
+        let Some(ahead) = self.ahead.take() else {
+            return self.update(0..self.panels());
+        };
+        let Shape { level, in_dim, bias, .. } = self.shape;
+        let (stride, Ahead { rows, queries, outputs }) = (self.shape.stride(), ahead);
+        for (p, outputs) in outputs.chunks_exact_mut(rows).enumerate() {
+            self.update(p..p + 1);
+            let weight = self.w.get(p * stride..(p + 1) * stride).unwrap_or_default();
+            Forward { level, in_dim, bias, rows, queries, weight, outputs }.run();
+        }
+    }
+}
+
+impl UpdatePanels<'_> {
+    /// Updates the panels of a range.
+    fn update(&mut self, range: core::ops::Range<usize>) {
+        let (shape, outputs, operand, gradient) = (self.shape, self.outputs, self.operand, self.gradient);
+        match norm_form(shape.rows, shape.in_dim) {
+            NormForm::Gram => {
+                for (group, first) in operand_groups(shape, operand) {
+                    for p in range.clone() {
+                        let d_output = outputs.get(p * shape.rows..(p + 1) * shape.rows).unwrap_or_default();
+                        let Some(mut panel) = self.panel(p) else { return };
+                        dispatch!(shape.level, s => update_panel(s, shape, d_output, group, first, &mut panel));
+                    }
+                }
+            }
+            NormForm::Direct => {
+                let stride = shape.stride();
+                for p in range {
+                    let gradient = gradient.get(p * stride..(p + 1) * stride).unwrap_or_default();
+                    let Some(mut panel) = self.panel(p) else { return };
+                    dispatch!(shape.level, s => {
+                        for (column, gradient) in gradient.iter().enumerate() {
+                            panel.put(s, column, [s.load(gradient)]);
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    /// What the update of the `p`-th of these panels works on.
+    fn panel(&mut self, p: usize) -> Option<PanelUpdate<'_>> {
+        let Shape { in_dim, out_dim, .. } = self.shape;
+        let stride = self.shape.stride();
+        let range = p * stride..(p + 1) * stride;
+        let first_row = (self.first_panel + p) * LANES;
+        let anchor = match self.anchor {
+            Anchor::Zero => PanelAnchor::Zero,
+            // Past the last output the diagonal would run on into padding rows, which must stay zero.
+            Anchor::Identity => PanelAnchor::Identity { first_row, ones: in_dim.min(out_dim) },
+            Anchor::Weights(weights) => {
+                PanelAnchor::Weights(weights.get(self.first_panel * stride..)?.get(range.clone())?)
+            }
+        };
+        let w = self.w.get_mut(range.clone())?;
+        let (m, v) = (self.m.get_mut(range.clone()), self.v.get_mut(range));
+        Some(PanelUpdate { update: self.update, anchor, w, m, v })
+    }
+}
+
+/// Updates one panel of the weight by the tiles of its gradient, those of one group of the operand.
+///
+/// Where there are registers enough, a tile's results wait until the next tile is formed and are consumed between its
+/// rows.
+#[inline(always)]
+fn update_panel<S: Simd>(
+    s: S,
+    shape: Shape,
+    d_output: &[Lanes],
+    group: &[Lanes],
+    first: usize,
+    panel: &mut PanelUpdate<'_>,
+) {
+    // The rule as a constant: no branch is left in the innermost loop.
+    let update = Update { kind: OptimizerKind::AdamW, ..panel.update };
+    let full = if S::WIDE && panel.update.kind == update.kind { group.len() / shape.rows } else { 0 };
+    let full = full.min(shape.in_dim.saturating_sub(first) / LANES);
+    let (early, late) = group.split_at_checked(full * shape.rows).unwrap_or((&[], group));
+    let (mut gradients, mut anchor) = ([Lanes::ZERO; LANES], [Lanes::ZERO; LANES]);
+    let mut waiting = None;
+    for (tile, first) in early.chunks_exact(shape.rows).zip((first..).step_by(LANES)) {
+        let acc = match waiting.and_then(|first| panel.tile(first, &mut anchor)) {
+            Some(TileUpdate { anchor: None, w, m, v }) => columns_tile_beside(s, d_output, tile, |c| {
+                let moments = Some((&mut m[c], &mut v[c]));
+                update_lanes(s, &update, s.load(&gradients[c]), None, &mut w[c], moments);
+            }),
+            Some(mut before) => {
+                before.columns(s, &update, &gradients);
+                columns_tile(s, d_output, tile, 0)
+            }
+            None => columns_tile(s, d_output, tile, 0),
+        };
+        for (place, value) in gradients.iter_mut().zip(acc) {
+            *place = s.to_lanes(value);
+        }
+        waiting = Some(first);
+    }
+    if let Some(mut before) = waiting.and_then(|first| panel.tile(first, &mut anchor)) {
+        before.columns(s, &update, &gradients);
+    }
+    d_weight(s, shape, d_output, late, first + full * LANES, panel);
+}
+
+/// One panel of the weight, to be updated by the columns of its gradient.
+struct PanelUpdate<'a> {
+    update: Update,
+    anchor: PanelAnchor<'a>,
+    w: &'a mut [Lanes],
+    m: Option<&'a mut [Lanes]>,
+    v: Option<&'a mut [Lanes]>,
+}
+
+impl PanelUpdate<'_> {
+    /// Sixteen columns from `first` on, for a rule with moments; `anchor` is room for theirs.
+    #[inline(always)]
+    fn tile<'a>(&'a mut self, first: usize, anchor: &'a mut [Lanes; LANES]) -> Option<TileUpdate<'a>> {
+        Some(TileUpdate {
+            anchor: self.anchor.tile(first, anchor),
+            w: self.w.get_mut(first..)?.first_chunk_mut()?,
+            m: self.m.as_mut()?.get_mut(first..)?.first_chunk_mut()?,
+            v: self.v.as_mut()?.get_mut(first..)?.first_chunk_mut()?,
+        })
+    }
+}
+
+impl<S: Simd> Sink<S> for PanelUpdate<'_> {
+    #[inline(always)]
+    fn put<const R: usize>(&mut self, s: S, first: usize, gradients: [S::F32; R]) {
+        for (gradient, column) in gradients.into_iter().zip(first..) {
+            let Some(w) = self.w.get_mut(column) else { return };
+            let moments = match (&mut self.m, &mut self.v) {
+                (Some(m), Some(v)) => m.get_mut(column).zip(v.get_mut(column)),
+                _ => None,
+            };
+            let anchor = self.anchor.column(column);
+            update_lanes(s, &self.update, gradient, anchor.as_ref(), w, moments);
+        }
+    }
+}
+
+/// Sixteen columns of a panel, as arrays: nothing is checked where every instruction counts.
+struct TileUpdate<'a> {
+    anchor: Option<&'a [Lanes; LANES]>,
+    w: &'a mut [Lanes; LANES],
+    m: &'a mut [Lanes; LANES],
+    v: &'a mut [Lanes; LANES],
+}
+
+impl TileUpdate<'_> {
+    #[inline(always)]
+    fn columns<S: Simd>(&mut self, s: S, update: &Update, gradients: &[Lanes; LANES]) {
+        for c in 0..LANES {
+            let anchor = self.anchor.map(|anchor| &anchor[c]);
+            let moments = Some((&mut self.m[c], &mut self.v[c]));
+            update_lanes(s, update, s.load(&gradients[c]), anchor, &mut self.w[c], moments);
+        }
+    }
+}
+
+/// The anchor of one panel of the weight.
+enum PanelAnchor<'a> {
+    Zero,
+    /// The first `ones` elements of the diagonal are 1.
+    Identity {
+        first_row: usize,
+        ones: usize,
+    },
+    Weights(&'a [Lanes]),
+}
+
+impl PanelAnchor<'_> {
+    /// The anchor of one column; `None` is zero.
+    #[inline(always)]
+    fn column(&self, column: usize) -> Option<Lanes> {
+        match *self {
+            Self::Zero => None,
+            Self::Identity { first_row, ones } => {
+                let mut lanes = Lanes::ZERO;
+                let one = lanes.0.get_mut(column.wrapping_sub(first_row)).filter(|_| column < ones)?;
+                *one = 1.0;
+                Some(lanes)
+            }
+            Self::Weights(columns) => columns.get(column).copied(),
+        }
+    }
+
+    /// The anchor of sixteen columns, in `tile` if need be; `None` is zero everywhere.
+    #[inline(always)]
+    fn tile<'a>(&'a self, first: usize, tile: &'a mut [Lanes; LANES]) -> Option<&'a [Lanes; LANES]> {
+        match *self {
+            Self::Zero => None,
+            Self::Identity { first_row, .. } if first_row != first => None,
+            Self::Identity { .. } => {
+                for (place, column) in tile.iter_mut().zip(first..) {
+                    *place = self.column(column).unwrap_or(Lanes::ZERO);
+                }
+                Some(tile)
+            }
+            Self::Weights(columns) => columns.get(first..).and_then(|columns| columns.first_chunk()),
+        }
+    }
+}
