@@ -36,7 +36,7 @@ fuzz_target!(|bytes: &[u8]| {
     let plain: Plain<'_> = serde_json::from_slice(text).expect("what is accepted is JSON");
     for (texts, expected) in [(&dataset.queries, plain.queries), (&dataset.corpus, plain.corpus)] {
         assert_eq!(texts.ids.len(), expected.len());
-        let pairs = texts.ids.as_slice().iter().zip(&texts.texts);
+        let pairs = texts.ids.iter().zip(texts.texts());
         let found: BTreeMap<_, _> = pairs.map(|(id, text)| (id.to_string(), text.to_string())).collect();
         assert_eq!(found, expected);
     }
@@ -96,7 +96,7 @@ fn check_task(task: &RetrievalTask) {
     }
     if let Ok((rest, part)) = task.split_by_document(0.5, 7) {
         let groups = |task: &RetrievalTask| -> BTreeSet<u32> {
-            let positives = task.queries().iter().flat_map(|query| &query.positives);
+            let positives = task.queries().iter().flat_map(|query| query.positives);
             positives.map(|positive| corpus.text_group(positive.document)).collect()
         };
         assert_eq!(rest.queries().len() + part.queries().len(), task.queries().len());

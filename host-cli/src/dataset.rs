@@ -1,14 +1,17 @@
 //! The data set file: `EmbeddingQAFinetuneDataset` JSON, with vectors inside it or without.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use crate::contents::Contents;
 use crate::failure::Failure;
-use crate::ids::{IdText, Ids};
+use crate::ids::{IdText, Ids, Rejected};
 use crate::json::{self, Place, quoted};
+use crate::lists::Lists;
+use crate::texts::Texts;
 use crate::vectors::Vectors;
 
 /// The form that a data set file must have, as errors say it.
@@ -36,40 +39,40 @@ pub struct Dataset {
     /// The documents.
     pub corpus: Texts,
     /// Per query id, the documents that answer it.
-    pub relevant_docs: Vec<Labels>,
+    pub relevant_docs: Labels,
     /// Per query id, documents known not to answer it.
-    pub negative_docs: Option<Vec<Labels>>,
+    pub negative_docs: Option<Labels>,
     /// Vectors of the queries that stand in the file itself.
     pub query_embeddings: Option<Vectors>,
     /// Vectors of the documents that stand in the file itself.
     pub corpus_embeddings: Option<Vectors>,
 }
 
-/// Ids with a text each.
+/// Per query id, a list of documents, in the order of the file.
 #[derive(Clone, Debug, Default)]
-pub struct Texts {
-    /// The ids.
-    pub ids: Ids,
-    /// The texts, in the order of the ids; a text may be empty.
-    pub texts: Vec<Arc<str>>,
-}
-
-/// The documents listed for one query.
-#[derive(Clone, Debug, PartialEq)]
 pub struct Labels {
-    /// The query's id; it may be absent from the queries.
-    pub query: String,
-    /// The documents in the order of the file; ids may be absent from the corpus or stand here twice.
-    pub documents: Vec<Label>,
+    /// The queries; they may be absent from those of the data set.
+    pub queries: Ids,
+    /// All documents in the lists; they may be absent from the corpus.
+    pub documents: Ids,
+    lists: Lists<Label>,
 }
 
 /// One document listed for a query.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Label {
-    /// The document's id.
-    pub document: String,
+    /// The document, as a position in [`Labels::documents`].
+    pub document: u32,
     /// How relevant it is: 1 where the file has a plain list; 0 or less is not relevant. Finite.
     pub grade: f64,
+}
+
+impl Labels {
+    /// The documents of a query in the order of the file, where one may stand twice; none for a query that is not here.
+    #[must_use]
+    pub fn of(&self, query: &str) -> &[Label] {
+        self.queries.index_of(query).map_or(&[], |position| self.lists.get(position as usize))
+    }
 }
 
 impl Dataset {
@@ -80,8 +83,17 @@ impl Dataset {
     /// [`Failure::Input`] when the file cannot be read or is not of the form that `docs/data-formats.md`
     /// describes; the message names the line, the section, the id and the component.
     pub fn load(file: &Path) -> Result<Self, Failure> {
-        let bytes = std::fs::read(file).map_err(|error| Failure::unreadable(file, &error))?;
-        Self::parse(file, &bytes)
+        Self::read(file, &Contents::of(file)?, true)
+    }
+
+    /// Reads a data set file without keeping the texts: there are their [keys](Texts::keys) only. Memory grows by the
+    /// numbers of ids and labels alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn load_without_texts(file: &Path) -> Result<Self, Failure> {
+        Self::read(file, &Contents::of(file)?, false)
     }
 
     /// Reads a data set from the contents of `file`, a name that errors repeat.
@@ -90,11 +102,16 @@ impl Dataset {
     ///
     /// As [`load`](Self::load).
     pub fn parse(file: &Path, bytes: &[u8]) -> Result<Self, Failure> {
+        Self::read(file, bytes, true)
+    }
+
+    fn read(file: &Path, bytes: &[u8], keep_texts: bool) -> Result<Self, Failure> {
         let bytes = json::text_of(file, bytes)?;
         let place = Place::default();
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
         let fail = |error| json::failure(file, bytes, &place, &error);
-        let sections = deserializer.deserialize_any(FileVisitor { file, place: &place }).map_err(fail)?;
+        let sections =
+            deserializer.deserialize_any(FileVisitor { file, place: &place, keep_texts }).map_err(fail)?;
         place.enter_section("");
         let trailing = deserializer.end().err();
 
@@ -135,8 +152,8 @@ struct Sections {
     mode: Option<String>,
     queries: Option<Texts>,
     corpus: Option<Texts>,
-    relevant_docs: Option<Vec<Labels>>,
-    negative_docs: Option<Vec<Labels>>,
+    relevant_docs: Option<Labels>,
+    negative_docs: Option<Labels>,
     query_embeddings: Option<Vectors>,
     corpus_embeddings: Option<Vectors>,
 }
@@ -144,6 +161,7 @@ struct Sections {
 struct FileVisitor<'a> {
     file: &'a Path,
     place: &'a Place,
+    keep_texts: bool,
 }
 
 impl<'de> Visitor<'de> for FileVisitor<'_> {
@@ -180,14 +198,14 @@ impl<'de> Visitor<'de> for FileVisitor<'_> {
             self.place.enter_section(section);
             match section {
                 "mode" => sections.mode = map.next_value()?,
-                "queries" => sections.queries = Some(self.read(&mut map, TextEntries::default())?.texts),
-                "corpus" => sections.corpus = Some(self.read(&mut map, TextEntries::default())?.texts),
+                "queries" => sections.queries = Some(self.read(&mut map, self.text_entries())?.texts),
+                "corpus" => sections.corpus = Some(self.read(&mut map, self.text_entries())?.texts),
                 "relevant_docs" => {
-                    sections.relevant_docs = Some(self.read(&mut map, LabelEntries::default())?.lists);
+                    sections.relevant_docs = Some(self.read(&mut map, LabelEntries::default())?.labels);
                 }
                 "negative_docs" => {
                     sections.negative_docs =
-                        self.read_optional(&mut map, LabelEntries::default())?.map(|e| e.lists);
+                        self.read_optional(&mut map, LabelEntries::default())?.map(|e| e.labels);
                 }
                 "query_embeddings" => sections.query_embeddings = self.read_vectors(&mut map, section)?,
                 _ => sections.corpus_embeddings = self.read_vectors(&mut map, section)?,
@@ -208,6 +226,10 @@ impl<'de> Visitor<'de> for FileVisitor<'_> {
 }
 
 impl FileVisitor<'_> {
+    fn text_entries(&self) -> TextEntries {
+        TextEntries { texts: Texts::default(), keep: self.keep_texts }
+    }
+
     fn read<'de, A: MapAccess<'de>, E: Entries>(&self, map: &mut A, entries: E) -> Result<E, A::Error> {
         map.next_value_seed(EntriesSeed { entries, place: self.place })
     }
@@ -313,9 +335,9 @@ impl<'de, E: Entries> Visitor<'de> for OptionalSeed<'_, E> {
 }
 
 /// `{id: text}`.
-#[derive(Default)]
 struct TextEntries {
     texts: Texts,
+    keep: bool,
 }
 
 impl Entries for TextEntries {
@@ -331,7 +353,8 @@ impl Entries for TextEntries {
         map: &mut A,
         _: &Place,
     ) -> Result<(), A::Error> {
-        self.texts.texts.push(map.next_value::<String>()?.into());
+        let text = map.next_value::<String>()?;
+        self.texts.push_text(&text, self.keep);
         Ok(())
     }
 }
@@ -339,25 +362,24 @@ impl Entries for TextEntries {
 /// `{query id: documents}`.
 #[derive(Default)]
 struct LabelEntries {
-    ids: Ids,
-    lists: Vec<Labels>,
+    labels: Labels,
 }
 
 impl Entries for LabelEntries {
     const FORM: &'static str = "an object {query id: [document ids]}";
 
     fn ids(&mut self) -> &mut Ids {
-        &mut self.ids
+        &mut self.labels.queries
     }
 
     fn read_value<'de, A: MapAccess<'de>>(
         &mut self,
-        id: &str,
+        _: &str,
         map: &mut A,
         place: &Place,
     ) -> Result<(), A::Error> {
-        let documents = map.next_value_seed(LabelsVisitor { place })?;
-        self.lists.push(Labels { query: id.to_owned(), documents });
+        map.next_value_seed(LabelsVisitor { place, labels: &mut self.labels })?;
+        self.labels.lists.close();
         Ok(())
     }
 }
@@ -365,64 +387,73 @@ impl Entries for LabelEntries {
 /// The documents of one query: `[id, …]`, a single id, or `{id: grade, …}`.
 struct LabelsVisitor<'a> {
     place: &'a Place,
+    labels: &'a mut Labels,
+}
+
+impl LabelsVisitor<'_> {
+    fn push<E: de::Error>(&mut self, document: &str, grade: f64) -> Result<(), E> {
+        let document = self.intern(document)?;
+        self.labels.lists.push(Label { document, grade });
+        Ok(())
+    }
+
+    fn intern<E: de::Error>(&mut self, document: &str) -> Result<u32, E> {
+        self.labels.documents.intern(document).map_err(|rejected: Rejected| E::custom(rejected))
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for LabelsVisitor<'_> {
-    type Value = Vec<Label>;
+    type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<Label>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-fn plain_label(document: String) -> Label {
-    Label { document, grade: 1.0 }
-}
-
 impl<'de> Visitor<'de> for LabelsVisitor<'_> {
-    type Value = Vec<Label>;
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of document ids (strings or integers), one id, or an object {document id: grade}")
     }
 
-    fn visit_str<E: de::Error>(self, document: &str) -> Result<Vec<Label>, E> {
-        Ok(vec![plain_label(document.to_owned())])
+    fn visit_str<E: de::Error>(mut self, document: &str) -> Result<(), E> {
+        self.push(document, 1.0)
     }
 
-    fn visit_u64<E: de::Error>(self, document: u64) -> Result<Vec<Label>, E> {
-        Ok(vec![plain_label(document.to_string())])
+    fn visit_u64<E: de::Error>(mut self, document: u64) -> Result<(), E> {
+        self.push(&document.to_string(), 1.0)
     }
 
-    fn visit_i64<E: de::Error>(self, document: i64) -> Result<Vec<Label>, E> {
-        Ok(vec![plain_label(document.to_string())])
+    fn visit_i64<E: de::Error>(mut self, document: i64) -> Result<(), E> {
+        self.push(&document.to_string(), 1.0)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<Label>, A::Error> {
-        let mut documents = Vec::new();
-        loop {
-            self.place.enter_item("item", documents.len());
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
+        for item in 0.. {
+            self.place.enter_item("item", item);
             match list.next_element()? {
-                Some(IdText(document)) => documents.push(plain_label(document)),
-                None => return Ok(documents),
+                Some(IdText(document)) => self.push(&document, 1.0)?,
+                None => break,
             }
         }
+        Ok(())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<Label>, A::Error> {
-        let mut documents: Vec<Label> = Vec::new();
-        let mut ids = Ids::default();
-        while let Some(document) = map.next_key::<String>()? {
-            if ids.push(&document).is_err() {
-                let document = quoted(&document);
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        let mut graded = HashSet::new();
+        while let Some(name) = map.next_key::<String>()? {
+            let document = self.intern(&name)?;
+            if !graded.insert(document) {
+                let document = quoted(&name);
                 return Err(de::Error::custom(format!(
                     "the document {document} is graded twice; keep one grade"
                 )));
             }
-            let grade = map.next_value_seed(Grade { document: &document })?;
-            documents.push(Label { document, grade });
+            let grade = map.next_value_seed(Grade { document: &name })?;
+            self.labels.lists.push(Label { document, grade });
         }
-        Ok(documents)
+        Ok(())
     }
 }
 
@@ -606,6 +637,27 @@ mod tests {
 
     use super::*;
 
+    /// The documents of a query with their grades.
+    fn listed(labels: &Labels, query: &str) -> Vec<(String, f64)> {
+        labels
+            .of(query)
+            .iter()
+            .map(|label| (labels.documents[label.document].to_owned(), label.grade))
+            .collect()
+    }
+
+    #[test]
+    fn without_texts_there_are_their_keys() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("train.json");
+        std::fs::write(&file, SMALL).expect("written");
+        let (with, without) = (Dataset::load(&file), Dataset::load_without_texts(&file));
+        let (with, without) = (with.expect("read").corpus, without.expect("read").corpus);
+        assert_eq!(with.keys, without.keys);
+        assert_eq!((with.texts().len(), without.texts().len()), (with.ids.len(), 0));
+        assert!(with.texts().zip(&with.keys).all(|(text, key)| crate::texts::TextKey::of(text) == *key));
+    }
+
     const SMALL: &str = r#"{
         "queries": {"q2": "where is it kept?", "q1": "how often?"},
         "corpus": {"d2": "Once a week.", "d1": "In the shed.", "d3": ""},
@@ -636,7 +688,7 @@ mod tests {
 
     fn labels(text: &str) -> Vec<(String, f64)> {
         let dataset = parse(&with_labels(text)).expect(text);
-        dataset.relevant_docs[0].documents.iter().map(|label| (label.document.clone(), label.grade)).collect()
+        listed(&dataset.relevant_docs, "q")
     }
 
     fn vectors(text: &str) -> Vectors {
@@ -651,12 +703,13 @@ mod tests {
     #[test]
     fn every_list_keeps_the_order_of_the_file() {
         let dataset = parse(SMALL).expect("read");
-        let ids = |ids: &Ids| ids.as_slice().iter().map(ToString::to_string).collect::<Vec<_>>();
+        let ids = |ids: &Ids| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(ids(&dataset.queries.ids), ["q2", "q1"]);
         assert_eq!(ids(&dataset.corpus.ids), ["d2", "d1", "d3"]);
-        assert_eq!(&*dataset.corpus.texts[1], "In the shed.");
-        assert_eq!(dataset.relevant_docs[1].query, "q1");
-        assert_eq!(dataset.relevant_docs[1].documents, [plain_label("d2".into()), plain_label("d1".into())]);
+        assert_eq!(dataset.corpus.text(1), Some("In the shed."));
+        assert_eq!(ids(&dataset.relevant_docs.queries), ["q2", "q1"]);
+        assert_eq!(listed(&dataset.relevant_docs, "q1"), [("d2".to_owned(), 1.0), ("d1".to_owned(), 1.0)]);
+        assert!(listed(&dataset.relevant_docs, "q3").is_empty());
         assert_eq!(dataset.mode, None);
         assert!(dataset.negative_docs.is_none() && dataset.query_embeddings.is_none());
     }
@@ -684,7 +737,7 @@ mod tests {
         let dataset = parse(&small_with(r#""mode": "text", "negative_docs": {"q1": ["d3"]}"#)).expect("read");
         assert_eq!(dataset.mode.as_deref(), Some("text"));
         let negatives = dataset.negative_docs.expect("negatives");
-        assert_eq!((negatives[0].query.as_str(), negatives[0].documents[0].document.as_str()), ("q1", "d3"));
+        assert_eq!(listed(&negatives, "q1"), [("d3".to_owned(), 1.0)]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::adapter_file::AdapterFile;
 use crate::failure::Failure;
 use crate::options::EvaluateOptions;
+use crate::parallel::available_threads;
 use crate::ranking::Index;
 use crate::report::{Comparison, SplitReport, json_object};
 use crate::retrieval_task::RetrievalTask;
@@ -20,6 +21,8 @@ pub fn run(options: &EvaluateOptions, level: Level, note: &mut dyn FnMut(&str)) 
     let file = options.adapter.as_deref().map(|path| AdapterFile::open(path, level)).transpose()?;
     let embeddings = options.common.embeddings.as_deref().map(Embeddings::load).transpose()?;
     let task = RetrievalTask::load(&options.dataset, embeddings.as_ref())?;
+    // The task has the vectors that it needs; the ids of all others need not stay.
+    drop(embeddings);
     for defect in task.defects().iter() {
         note(&format!("{}: {defect}", options.dataset.display()));
     }
@@ -31,7 +34,8 @@ pub fn run(options: &EvaluateOptions, level: Level, note: &mut dyn FnMut(&str)) 
         None => None,
     };
 
-    let index = Index::new(task.corpus(), task.dim(), level)?;
+    let threads = options.common.threads.unwrap_or_else(available_threads);
+    let index = Index::new(task.corpus(), level)?.with_threads(threads);
     let base = index.evaluate::<Vec<Lanes>>(&task, None)?;
     let adapted = match &adapter {
         Some(adapter) => Some(index.evaluate(&task, Some(adapter))?),

@@ -1,20 +1,23 @@
 //! Fits an adapter to the pairs of a task: the recipe around the kernel's training step.
 
-use std::collections::{HashMap, HashSet};
-
 use clap::ValueEnum;
 use query_adapter::sample::epoch_order;
 use query_adapter::{
-    Anchor, Batch, Decay, Documents, Error, Lanes, Level, Linear, Mask, MaskEntry, Optimizer, OptimizerKind,
-    Schedule, Trainer, linear_len, panels, scratch_len,
+    Anchor, Batch, Decay, Documents, Error, Join, Lanes, Level, Linear, Mask, MaskEntry, NormForm, Optimizer,
+    OptimizerKind, Schedule, SingleThread, Trainer, linear_len, norm_form, panels, scratch_len,
+    streaming_scratch_len,
 };
+use rayon::ThreadPoolBuilder;
 use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::json::quoted;
+use crate::lists::Lists;
 use crate::metrics::Metric;
+use crate::parallel::PoolThreads;
 use crate::ranking::Index;
-use crate::retrieval_task::RetrievalTask;
+use crate::retrieval_task::{Query, RetrievalTask};
+use crate::texts::TextKey;
 
 /// Which settings to start from, and how pairs, order and the kept epoch are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -34,7 +37,16 @@ pub enum Negatives {
     InBatch,
     /// The positives of all training queries
     Positives,
+    /// All documents of the corpus
+    Corpus,
 }
+
+/// Documents of the corpus that are scored at a time where all of it are negatives: a block of 768 components fits a
+/// second-level cache.
+const CORPUS_BLOCK: usize = 256;
+
+/// Multiplications of a step's forward pass below which threads would wait for one another more than they work.
+const WORTH_THREADS: usize = 1 << 20;
 
 /// Beyond so many documents telling each positive from all others takes longer than it is worth by default.
 pub const MOST_POSITIVES: usize = 4096;
@@ -155,17 +167,61 @@ pub struct Epoch {
     pub validation_ndcg: Option<f64>,
 }
 
-/// How far a fit is, told after every step.
+/// What a fit tells while it runs.
 #[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// The first step is about to be taken.
+    Start(&'a Shapes),
+    /// A step was taken.
+    Step(Progress),
+    /// An epoch is over.
+    Epoch(Progress, &'a Epoch),
+}
+
+/// How large a fit is, and in which form it runs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Shapes {
+    /// Components of a vector.
+    pub dim: usize,
+    /// Queries to learn from.
+    pub queries: usize,
+    /// Pairs of a query and a document that answers it.
+    pub pairs: usize,
+    /// Documents of the corpus.
+    pub documents: usize,
+    /// What the answers are told apart from.
+    pub negatives: Negatives,
+    /// Documents in a step, at most.
+    pub candidates: usize,
+    /// Pairs in a step, at most.
+    pub batch_size: usize,
+    /// Steps of an epoch.
+    pub steps_per_epoch: usize,
+    /// Steps of the run.
+    pub steps: u32,
+    /// Steps of warm-up.
+    pub warmup: u32,
+    /// Threads that share a step.
+    pub threads: usize,
+    /// The SIMD level.
+    pub simd: &'static str,
+    /// How the gradient's norm is computed in a step of `batch_size` pairs: `gram` or `direct`.
+    pub norm: &'static str,
+    /// Whether the gradient is `fused` into the update, or `stored` and read again.
+    pub gradient: &'static str,
+}
+
+/// How far a fit is after a step.
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Progress {
     /// Steps done.
     pub step: u32,
-    /// Steps of the whole fit.
-    pub steps: u32,
     /// Epoch, from 1.
     pub epoch: u32,
-    /// Loss of the step.
+    /// Mean loss of the step's pairs.
     pub loss: f32,
+    /// Norm of the step's gradient before clipping.
+    pub grad_norm: f32,
     /// Learning rate of the step.
     pub lr: f32,
 }
@@ -186,6 +242,8 @@ pub struct Fit {
     pub steps: u32,
     /// Pairs trained on.
     pub pairs: usize,
+    /// Distinct queries that took part in a step.
+    pub queries_visited: usize,
     /// What a careful user would want to know.
     pub notes: Vec<String>,
 }
@@ -193,27 +251,50 @@ pub struct Fit {
 /// A query with one of its positives.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Pair {
-    query: usize,
+    query: u32,
     document: u32,
     weight: f32,
 }
 
-/// Fits an adapter to `task`, whose corpus is in `index`; `validation` chooses the epoch where the recipe does so.
+/// Fits an adapter to `task`, whose corpus is in `index`; `validation` chooses the epoch where the recipe does so. After
+/// the first step of a run, a step asks for no memory.
 ///
 /// # Errors
 ///
-/// [`Failure::Input`] when the pairs offer no negatives, [`Failure::Numerical`] when the kernel refuses a step.
+/// [`Failure::Input`] when the pairs offer no negatives, [`Failure::Numerical`] when the kernel refuses a step, and those
+/// of `observe`.
 pub fn fit(
     task: &RetrievalTask,
     index: &Index,
     validation: Option<(&RetrievalTask, &Index)>,
     settings: &Settings,
     level: Level,
-    mut progress: impl FnMut(Progress),
+    observe: impl FnMut(Event<'_>) -> Result<(), Failure> + Send,
+) -> Result<Fit, Failure> {
+    let threads = index.threads();
+    let work = task.dim().saturating_mul(task.dim()).saturating_mul(settings.batch_size as usize);
+    if threads.get() > 1 && work >= WORTH_THREADS {
+        // Without a pool, for want of threads, one thread does it all, to the same bits.
+        if let Ok(pool) = ThreadPoolBuilder::new().num_threads(threads.get()).build() {
+            let join = PoolThreads(threads);
+            return pool.install(|| fit_on(&join, task, index, validation, settings, level, observe));
+        }
+    }
+    fit_on(&SingleThread, task, index, validation, settings, level, observe)
+}
+
+fn fit_on<J: Join>(
+    join: &J,
+    task: &RetrievalTask,
+    index: &Index,
+    validation: Option<(&RetrievalTask, &Index)>,
+    settings: &Settings,
+    level: Level,
+    mut observe: impl FnMut(Event<'_>) -> Result<(), Failure>,
 ) -> Result<Fit, Failure> {
     let dim = task.dim();
     let pairs = pairs_of(task, settings.recipe);
-    require_negatives(task, settings.recipe, "training pairs")?;
+    require_negatives(task, settings, "training pairs")?;
     let batch_size = (settings.batch_size as usize).min(pairs.len());
     let steps_per_epoch = pairs.len().div_ceil(batch_size);
     let steps = u32::try_from(steps_per_epoch)
@@ -248,29 +329,55 @@ pub fn fit(
         Some((task, index)) => Some(Choice::new(ndcg_values(index, task, &base)?, base)),
         None => None,
     };
-    let mut batches = Batches::new(task, index, &pairs, settings, batch_size);
+    let mut batches = Batches::new(task, index, &pairs, settings, batch_size)?;
+    let (norm, gradient) = match norm_form(batch_size, dim) {
+        NormForm::Gram => ("gram", "fused"),
+        NormForm::Direct => ("direct", "stored"),
+    };
+    observe(Event::Start(&Shapes {
+        dim,
+        queries: task.queries().len(),
+        pairs: pairs.len(),
+        documents: task.corpus().len(),
+        negatives: batches.negatives,
+        candidates: batches.most_candidates,
+        batch_size,
+        steps_per_epoch,
+        steps,
+        warmup,
+        threads: join.threads(),
+        simd: level.name(),
+        norm,
+        gradient,
+    }))?;
     let mut order: Vec<u32> = (0..).take(pairs.len()).collect();
+    let mut visited = vec![false; task.queries().len()];
     let mut epochs = Vec::new();
     for epoch in 1..=settings.epochs {
         if settings.recipe == Recipe::Default {
             epoch_order(&mut order, settings.seed, epoch - 1);
         }
         let (mut loss_sum, mut weight_sum) = (0.0, 0.0);
+        let mut last = Progress { step: 0, epoch, loss: f32::NAN, grad_norm: f32::NAN, lr: f32::NAN };
         for chosen in order.chunks(batch_size) {
             let (batch, scratch) = batches.fill(chosen)?;
             let report = trainer
-                .step(&batch, scratch)
+                .step_on(join, &batch, scratch)
                 .map_err(|error| refusal(error, trainer.state().steps, chosen, &pairs, task))?;
             let weight: f64 = batch.weights.iter().map(|&weight| f64::from(weight)).sum();
             loss_sum += f64::from(report.loss) * weight;
             weight_sum += weight;
-            progress(Progress {
+            for &pair in chosen {
+                visited[pairs[pair as usize].query as usize] = true;
+            }
+            last = Progress {
                 step: trainer.state().steps,
-                steps,
                 epoch,
                 loss: report.loss,
+                grad_norm: report.grad_norm,
                 lr: report.lr,
-            });
+            };
+            observe(Event::Step(last))?;
         }
         let validation_ndcg = match (chooser, &mut choice) {
             (Some((task, index)), Some(choice)) => {
@@ -278,14 +385,17 @@ pub fn fit(
             }
             _ => None,
         };
-        epochs.push(Epoch { loss: loss_sum / weight_sum, validation_ndcg });
+        let done = Epoch { loss: loss_sum / weight_sum, validation_ndcg };
+        observe(Event::Epoch(last, &done))?;
+        epochs.push(done);
     }
 
     let (kept_epoch, adapter) = match choice {
         Some(choice) => choice.decide(&mut notes),
         None => (settings.epochs, trainer.into_adapter()),
     };
-    Ok(Fit { adapter, kept_epoch, epochs, steps, pairs: pairs.len(), notes })
+    let queries_visited = visited.iter().filter(|&&visited| visited).count();
+    Ok(Fit { adapter, kept_epoch, epochs, steps, pairs: pairs.len(), queries_visited, notes })
 }
 
 fn ndcg_values(index: &Index, task: &RetrievalTask, adapter: &Adapter) -> Result<Vec<f64>, Failure> {
@@ -353,7 +463,7 @@ fn standard_error(values: &[f64]) -> f64 {
 #[allow(clippy::cast_precision_loss, reason = "a query has far fewer than 2^24 positives")]
 fn pairs_of(task: &RetrievalTask, recipe: Recipe) -> Vec<Pair> {
     let mut pairs = Vec::new();
-    for (query, entry) in task.queries().iter().enumerate() {
+    for (query, entry) in (0..).zip(task.queries().iter()) {
         let taken = if recipe == Recipe::Reference { 1 } else { entry.positives.len() };
         let weight = 1.0 / taken as f32;
         for positive in entry.positives.iter().take(taken) {
@@ -365,14 +475,26 @@ fn pairs_of(task: &RetrievalTask, recipe: Recipe) -> Vec<Pair> {
 
 /// Refuses `which` pairs when their answers are one document, or, where equal texts are masked, one text: the loss would
 /// be 0 whatever the adapter does.
-pub(crate) fn require_negatives(task: &RetrievalTask, recipe: Recipe, which: &str) -> Result<(), Failure> {
-    let pairs = pairs_of(task, recipe);
-    let answer = |pair: &Pair| match recipe {
-        Recipe::Default => task.corpus().text_group(pair.document),
-        Recipe::Reference => pair.document,
+pub(crate) fn require_negatives(
+    task: &RetrievalTask,
+    settings: &Settings,
+    which: &str,
+) -> Result<(), Failure> {
+    let pairs = pairs_of(task, settings.recipe);
+    let corpus = task.corpus();
+    let identity = |document: u32| match settings.recipe {
+        Recipe::Default => corpus.text_group(document),
+        Recipe::Reference => document,
     };
-    let first = pairs.first().map(answer);
-    if pairs.iter().any(|pair| Some(answer(pair)) != first) {
+    let first = pairs.first().map(|pair| identity(pair.document));
+    let mut others = pairs.iter().map(|pair| pair.document);
+    let mut all = (0..).take(corpus.len());
+    let differs = |document: u32| Some(identity(document)) != first;
+    let enough = match settings.negatives {
+        Some(Negatives::Corpus) => all.any(differs),
+        _ => others.any(differs),
+    };
+    if enough {
         return Ok(());
     }
     let problem = format!(
@@ -387,7 +509,7 @@ pub(crate) fn require_negatives(task: &RetrievalTask, recipe: Recipe, which: &st
 fn refusal(error: Error, step: u32, chosen: &[u32], pairs: &[Pair], task: &RetrievalTask) -> Failure {
     let cause = match error {
         Error::NotFinite { what: what @ ("transformed query" | "loss" | "gradient"), row } => {
-            let query = chosen.get(row).map(|&pair| &task.queries()[pairs[pair as usize].query].id);
+            let query = chosen.get(row).map(|&pair| task.query(pairs[pair as usize].query as usize).id);
             let query = query.map_or_else(String::new, |id| format!(" of query {}", quoted(id)));
             format!("the {what}{query} is not finite")
         }
@@ -406,15 +528,11 @@ struct Batches<'a> {
     index: &'a Index,
     pairs: &'a [Pair],
     settings: &'a Settings,
-    /// For each query, in ascending order, the text groups of all documents that answer it or a query of the same
-    /// text.
-    answers: Vec<Vec<u32>>,
-    /// Whether the candidates are all positives, fixed for the run.
-    fixed: bool,
-    /// The documents to tell apart.
-    candidates: Vec<u32>,
-    /// For each document of the corpus its place among the candidates, `ABSENT` for none.
-    places: Vec<u32>,
+    answers: Answers,
+    negatives: Negatives,
+    /// Candidates of a batch, at most.
+    most_candidates: usize,
+    candidates: Candidates,
     queries: Vec<f32>,
     documents: Vec<f32>,
     targets: Vec<u32>,
@@ -423,8 +541,6 @@ struct Batches<'a> {
     scratch: Vec<Lanes>,
 }
 
-const ABSENT: u32 = u32::MAX;
-
 impl<'a> Batches<'a> {
     fn new(
         task: &'a RetrievalTask,
@@ -432,84 +548,89 @@ impl<'a> Batches<'a> {
         pairs: &'a [Pair],
         settings: &'a Settings,
         batch_size: usize,
-    ) -> Self {
-        let dim = task.dim();
-        let fixed = match settings.negatives {
-            Some(negatives) => negatives == Negatives::Positives,
-            None => pairs.iter().map(|pair| pair.document).collect::<HashSet<_>>().len() <= MOST_POSITIVES,
+    ) -> Result<Self, Failure> {
+        let (dim, corpus) = (task.dim(), task.corpus());
+        let mut candidates = Candidates::new(corpus.len());
+        for pair in pairs {
+            candidates.place_of(pair.document, corpus.text_group(pair.document));
+        }
+        let negatives = settings.negatives.unwrap_or(match candidates.documents.len() {
+            0..=MOST_POSITIVES => Negatives::Positives,
+            _ => Negatives::InBatch,
+        });
+        let mut documents = Vec::new();
+        let mut most_candidates = candidates.documents.len();
+        match negatives {
+            Negatives::Positives => index.documents().gather(&candidates.documents, &mut documents)?,
+            Negatives::InBatch => {
+                candidates.clear(|document| corpus.text_group(document));
+                documents.reserve_exact(batch_size * dim);
+                most_candidates = batch_size;
+            }
+            Negatives::Corpus => {
+                candidates.clear(|document| corpus.text_group(document));
+                for document in (0..).take(corpus.len()) {
+                    candidates.place_of(document, corpus.text_group(document));
+                }
+                most_candidates = corpus.len();
+            }
+        }
+        let scratch = match negatives {
+            Negatives::Corpus => {
+                streaming_scratch_len(batch_size, CORPUS_BLOCK.min(most_candidates), dim, dim)
+            }
+            _ => scratch_len(batch_size, most_candidates, dim, dim),
         };
-        let mut batches = Self {
+        let (answers, mut mask) = (Answers::of(task, settings.recipe), Vec::new());
+        if settings.recipe == Recipe::Default {
+            let most_masked = batch_size.saturating_mul(answers.most_documents(task));
+            mask = vec![MaskEntry::default(); most_masked.min(panels(batch_size) * most_candidates)];
+        }
+        Ok(Self {
             task,
             index,
             pairs,
             settings,
-            answers: answers_of(task),
-            fixed,
-            candidates: Vec::new(),
-            places: vec![ABSENT; task.corpus().len()],
+            answers,
+            negatives,
+            most_candidates,
+            candidates,
             queries: Vec::with_capacity(batch_size * dim),
-            documents: Vec::new(),
+            documents,
             targets: Vec::with_capacity(batch_size),
             weights: Vec::with_capacity(batch_size),
-            mask: Vec::new(),
-            scratch: Vec::new(),
-        };
-        if fixed {
-            for pair in pairs {
-                batches.candidate(pair.document);
-            }
-        }
-        let candidates = if fixed { batches.candidates.len() } else { batch_size };
-        batches.documents.reserve(candidates.saturating_sub(batches.candidates.len()) * dim);
-        if settings.recipe == Recipe::Default {
-            batches.mask = vec![MaskEntry::default(); panels(batch_size) * candidates];
-        }
-        batches.scratch = vec![Lanes::ZERO; scratch_len(batch_size, candidates, dim, dim)];
-        batches
-    }
-
-    /// The place of a document among the candidates, which it joins if need be.
-    fn candidate(&mut self, document: u32) -> u32 {
-        let place = self.places[document as usize];
-        if place != ABSENT {
-            return place;
-        }
-        let place = u32::try_from(self.candidates.len()).unwrap_or(ABSENT);
-        self.places[document as usize] = place;
-        self.candidates.push(document);
-        self.documents.extend_from_slice(self.index.document(document));
-        place
+            mask,
+            scratch: vec![Lanes::ZERO; scratch],
+        })
     }
 
     fn fill(&mut self, chosen: &[u32]) -> Result<(Batch<'_>, &mut [Lanes]), Failure> {
+        let corpus = self.task.corpus();
         self.queries.clear();
         self.targets.clear();
         self.weights.clear();
-        if !self.fixed {
-            for &document in &self.candidates {
-                self.places[document as usize] = ABSENT;
-            }
-            self.candidates.clear();
-            self.documents.clear();
+        let in_batch = self.negatives == Negatives::InBatch;
+        if in_batch {
+            self.candidates.clear(|document| corpus.text_group(document));
         }
         for &pair in chosen {
             let pair = self.pairs[pair as usize];
-            self.queries.extend_from_slice(self.task.query_vector(pair.query));
+            self.queries.extend_from_slice(self.task.query_vector(pair.query as usize));
             self.weights.push(pair.weight);
-            if self.settings.recipe == Recipe::Reference && !self.fixed {
+            if self.settings.recipe == Recipe::Reference && in_batch {
                 // One column per row, also for a document that is there already: a false negative, kept on purpose.
-                self.places[pair.document as usize] = ABSENT;
+                self.candidates.places[pair.document as usize] = ABSENT;
             }
-            let target = self.candidate(pair.document);
-            self.targets.push(target);
+            self.targets.push(self.candidates.place_of(pair.document, corpus.text_group(pair.document)));
+        }
+        if in_batch {
+            self.index.documents().gather(&self.candidates.documents, &mut self.documents)?;
         }
         let mut mask = Mask::new(&mut self.mask);
         if self.settings.recipe == Recipe::Default {
-            let corpus = self.task.corpus();
             for ((row, &pair), &target) in (0..).zip(chosen).zip(&self.targets) {
-                let answers = &self.answers[self.pairs[pair as usize].query];
-                for (place, &document) in (0..).zip(&self.candidates) {
-                    if place != target && answers.binary_search(&corpus.text_group(document)).is_ok() {
+                for &text_group in self.answers.text_groups(self.pairs[pair as usize].query) {
+                    for place in self.candidates.of_text_group(text_group).filter(|&place| place != target) {
                         mask.insert(row, place)?;
                     }
                 }
@@ -519,7 +640,12 @@ impl<'a> Batches<'a> {
         let batch = Batch {
             queries: &self.queries,
             gradient_operand: None,
-            documents: Documents::Rows(&self.documents),
+            documents: match self.negatives {
+                Negatives::Corpus => {
+                    Documents::Blocks { source: self.index.documents(), block: CORPUS_BLOCK }
+                }
+                _ => Documents::Rows(&self.documents),
+            },
             targets: &self.targets,
             weights: &self.weights,
             mask: &self.mask[..used],
@@ -528,29 +654,108 @@ impl<'a> Batches<'a> {
     }
 }
 
-/// For each query the text groups of its positives and of those of every query with the same text, ascending.
-fn answers_of(task: &RetrievalTask) -> Vec<Vec<u32>> {
-    let corpus = task.corpus();
-    // Look-ups only; the order of the map never shows.
-    let mut by_text: HashMap<&str, Vec<u32>> = HashMap::new();
-    for query in task.queries() {
-        let groups = query.positives.iter().map(|positive| corpus.text_group(positive.document));
-        by_text.entry(&query.text).or_default().extend(groups);
+const ABSENT: u32 = u32::MAX;
+
+/// The documents to tell apart in a step, to be found by document and by text group.
+struct Candidates {
+    documents: Vec<u32>,
+    /// For each document of the corpus its place among the candidates, `ABSENT` for none.
+    places: Vec<u32>,
+    /// For each text group, named by its first document, the place of its last candidate, `ABSENT` for none.
+    last_of_text_group: Vec<u32>,
+    /// For each candidate the place of the one before it in its text group.
+    before: Vec<u32>,
+}
+
+impl Candidates {
+    fn new(corpus: usize) -> Self {
+        Self {
+            documents: Vec::new(),
+            places: vec![ABSENT; corpus],
+            last_of_text_group: vec![ABSENT; corpus],
+            before: Vec::new(),
+        }
     }
-    for groups in by_text.values_mut() {
-        groups.sort_unstable();
-        groups.dedup();
+
+    /// Forgets all candidates.
+    fn clear(&mut self, text_group: impl Fn(u32) -> u32) {
+        for &document in &self.documents {
+            self.places[document as usize] = ABSENT;
+            self.last_of_text_group[text_group(document) as usize] = ABSENT;
+        }
+        self.documents.clear();
+        self.before.clear();
     }
-    let own = |query: &crate::retrieval_task::Query| {
-        let mut groups: Vec<u32> =
-            query.positives.iter().map(|positive| corpus.text_group(positive.document)).collect();
-        groups.sort_unstable();
-        groups
-    };
-    let of = |query: &crate::retrieval_task::Query| match by_text.get(&*query.text) {
-        // Queries without a text are not queries of the same text.
-        Some(groups) if !query.text.trim().is_empty() => groups.clone(),
-        _ => own(query),
-    };
-    task.queries().iter().map(of).collect()
+
+    /// The place of a document, which joins the candidates if need be.
+    fn place_of(&mut self, document: u32, text_group: u32) -> u32 {
+        let place = self.places[document as usize];
+        if place != ABSENT {
+            return place;
+        }
+        let place = u32::try_from(self.documents.len()).unwrap_or(ABSENT);
+        self.places[document as usize] = place;
+        self.documents.push(document);
+        self.before.push(core::mem::replace(&mut self.last_of_text_group[text_group as usize], place));
+        place
+    }
+
+    /// The places of the candidates of a text group, descending.
+    fn of_text_group(&self, text_group: u32) -> impl Iterator<Item = u32> + '_ {
+        let last = Some(self.last_of_text_group[text_group as usize]);
+        let is_place = |place: &u32| *place != ABSENT;
+        core::iter::successors(last.filter(is_place), move |&place| {
+            Some(self.before[place as usize]).filter(is_place)
+        })
+    }
+}
+
+/// For each query the text groups of its positives and of those of every query with the same text.
+#[derive(Default)]
+struct Answers {
+    /// For each query the number of its list.
+    list_of: Vec<u32>,
+    /// Text groups, ascending.
+    lists: Lists<u32>,
+}
+
+impl Answers {
+    fn of(task: &RetrievalTask, recipe: Recipe) -> Self {
+        if recipe == Recipe::Reference {
+            return Self::default();
+        }
+        // Queries of the same text stand together, in the order of the task; those without a text have nothing in common.
+        let text_of = |query: u32| task.query(query as usize).text;
+        let mut by_text: Vec<u32> = (0..).take(task.queries().len()).collect();
+        by_text.sort_unstable_by_key(|&query| (text_of(query), query));
+        let mut answers = Self { list_of: vec![0; by_text.len()], lists: Lists::default() };
+        let same = |a: &u32, b: &u32| text_of(*a) == text_of(*b) && text_of(*a) != TextKey::BLANK;
+        let mut text_groups = Vec::new();
+        for queries in by_text.chunk_by(same) {
+            text_groups.clear();
+            for &query in queries {
+                answers.list_of[query as usize] = u32::try_from(answers.lists.len()).unwrap_or(u32::MAX);
+                let Query { positives, .. } = task.query(query as usize);
+                text_groups.extend(positives.iter().map(|p| task.corpus().text_group(p.document)));
+            }
+            text_groups.sort_unstable();
+            text_groups.dedup();
+            answers.lists.push_list(text_groups.iter().copied());
+        }
+        answers
+    }
+
+    fn text_groups(&self, query: u32) -> &[u32] {
+        self.lists.get(self.list_of[query as usize] as usize)
+    }
+
+    /// The most documents that have the text of an answer to one query.
+    fn most_documents(&self, task: &RetrievalTask) -> usize {
+        let mut sizes = vec![0_u32; task.corpus().len()];
+        for document in (0..).take(task.corpus().len()) {
+            sizes[task.corpus().text_group(document) as usize] += 1;
+        }
+        let documents = |list: &[u32]| list.iter().map(|&group| sizes[group as usize] as usize).sum();
+        self.lists.iter().map(documents).max().unwrap_or(0)
+    }
 }

@@ -1,20 +1,26 @@
 //! Ids in the order of their file, with a look-up.
 
+use core::hash::BuildHasher as _;
 use core::ops::Range;
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::hash::RandomState;
 
+use hashbrown::HashTable;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 /// Distinct ids in the order of their file, with a look-up from id to position.
 ///
-/// Ids are compared byte for byte: no trimming, no Unicode normalisation, no reading as numbers.
+/// Ids are compared byte for byte: no trimming, no Unicode normalisation, no reading as numbers. They stand in one
+/// buffer, one after the other: an id takes its own bytes and about 20 more.
 #[derive(Clone, Default)]
 pub struct Ids {
-    list: Vec<Arc<str>>,
-    // For look-ups only: its order reaches nothing.
-    positions: HashMap<Arc<str>, u32>,
+    /// All ids.
+    text: String,
+    /// Where each ends in it.
+    ends: Vec<usize>,
+    /// Positions by the hash of their ids. For look-ups only: its order reaches nothing.
+    positions: HashTable<u32>,
+    hasher: RandomState,
 }
 
 /// Why an id was not taken.
@@ -38,38 +44,57 @@ impl Ids {
     ///
     /// [`Rejected`] when the id is there already or there are too many; nothing is changed then.
     pub fn push(&mut self, id: &str) -> Result<u32, Rejected> {
-        if let Some(&first) = self.positions.get(id) {
+        let hash = self.hasher.hash_one(id);
+        if let Some(first) = self.find(hash, id) {
             return Err(Rejected::Duplicate { first });
         }
-        let position = u32::try_from(self.list.len()).map_err(|_| Rejected::TooMany)?;
-        let id: Arc<str> = id.into();
-        self.list.push(Arc::clone(&id));
-        self.positions.insert(id, position);
+        let position = u32::try_from(self.ends.len()).map_err(|_| Rejected::TooMany)?;
+        self.text.push_str(id);
+        self.ends.push(self.text.len());
+        let Self { text, ends, positions, hasher } = self;
+        positions.insert_unique(hash, position, |&known| hasher.hash_one(id_at(text, ends, known)));
         Ok(position)
+    }
+
+    /// The position of an id, which is appended if it is not there yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected::TooMany`]; nothing is changed then.
+    pub fn intern(&mut self, id: &str) -> Result<u32, Rejected> {
+        match self.push(id) {
+            Err(Rejected::Duplicate { first }) => Ok(first),
+            pushed => pushed,
+        }
     }
 
     /// The number of ids.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.list.len()
+        self.ends.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
+        self.ends.is_empty()
     }
 
     /// The position of an id.
     #[must_use]
     pub fn index_of(&self, id: &str) -> Option<u32> {
-        self.positions.get(id).copied()
+        self.find(self.hasher.hash_one(id), id)
+    }
+
+    /// The id at a position.
+    #[must_use]
+    pub fn get(&self, position: u32) -> Option<&str> {
+        ((position as usize) < self.ends.len()).then(|| id_at(&self.text, &self.ends, position))
     }
 
     /// The ids in the order of the file.
-    #[must_use]
-    pub fn as_slice(&self) -> &[Arc<str>] {
-        &self.list
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
+        self.positions().map(|position| id_at(&self.text, &self.ends, position))
     }
 
     /// For each position, the place of its id among all ids in ascending byte order; equal scores are ordered
@@ -77,7 +102,7 @@ impl Ids {
     #[must_use]
     pub fn byte_ranks(&self) -> Vec<u32> {
         let mut order: Vec<u32> = self.positions().collect();
-        order.sort_unstable_by_key(|&position| &self.list[position as usize]);
+        order.sort_unstable_by_key(|&position| id_at(&self.text, &self.ends, position));
         let mut ranks = vec![0; order.len()];
         for (rank, position) in self.positions().zip(order) {
             ranks[position as usize] = rank;
@@ -87,21 +112,32 @@ impl Ids {
 
     fn positions(&self) -> Range<u32> {
         // `push` keeps the length within u32.
-        0..u32::try_from(self.list.len()).unwrap_or(u32::MAX)
+        0..u32::try_from(self.ends.len()).unwrap_or(u32::MAX)
     }
+
+    fn find(&self, hash: u64, id: &str) -> Option<u32> {
+        self.positions.find(hash, |&known| id_at(&self.text, &self.ends, known) == id).copied()
+    }
+}
+
+/// The id at a position that is there.
+fn id_at<'a>(text: &'a str, ends: &[usize], position: u32) -> &'a str {
+    let position = position as usize;
+    let start = position.checked_sub(1).map_or(0, |before| ends[before]);
+    &text[start..ends[position]]
 }
 
 impl fmt::Debug for Ids {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(&self.list).finish()
+        f.debug_list().entries(self.iter()).finish()
     }
 }
 
 impl core::ops::Index<u32> for Ids {
-    type Output = Arc<str>;
+    type Output = str;
 
-    fn index(&self, position: u32) -> &Arc<str> {
-        &self.list[position as usize]
+    fn index(&self, position: u32) -> &str {
+        id_at(&self.text, &self.ends, position)
     }
 }
 
@@ -155,10 +191,25 @@ mod tests {
     #[test]
     fn keeps_the_order_of_the_file_and_finds_every_id() {
         let ids = ids(&["b", "a", "c"]);
-        assert_eq!(ids.as_slice().iter().map(|id| &**id).collect::<Vec<_>>(), ["b", "a", "c"]);
+        assert_eq!(ids.iter().collect::<Vec<_>>(), ["b", "a", "c"]);
         assert_eq!(ids.index_of("c"), Some(2));
         assert_eq!(ids.index_of("d"), None);
-        assert_eq!(&*ids[1], "a");
+        assert_eq!((&ids[1], ids.get(2), ids.get(3)), ("a", Some("c"), None));
+        assert_eq!(Ids::default().iter().len(), 0);
+    }
+
+    #[test]
+    fn the_empty_id_is_an_id_and_thousands_are_found_again() {
+        let mut many = Ids::default();
+        for number in 0..5000_u32 {
+            let id = if number == 0 { String::new() } else { number.to_string() };
+            assert_eq!(many.push(&id), Ok(number));
+            assert_eq!(many.intern(&id), Ok(number));
+        }
+        for (number, id) in (0..).zip(many.iter()) {
+            assert_eq!(many.index_of(id), Some(number));
+        }
+        assert_eq!((many.index_of(""), many.index_of("5000")), (Some(0), None));
     }
 
     #[test]

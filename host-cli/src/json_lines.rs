@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, BufRead as _, BufReader, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::de::{self, Deserializer as _, MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap as _, Serializer as _};
@@ -21,13 +21,65 @@ const LONGEST_LINE: usize = 16 << 20;
 
 const FORM: &str = "a list of numbers or an object with \"embedding\"";
 
-/// Reads vectors line by line, holding no more than one line.
+/// Reads lines that hold a vector each, with no more than one line beside those that the caller keeps.
 #[derive(Debug)]
 pub struct Reader<R> {
     file: PathBuf,
     input: BufReader<R>,
     line: Vec<u8>,
     number: usize,
+}
+
+/// Lines that are not blank, one after the other in one buffer, not parsed yet.
+#[derive(Debug, Default)]
+pub struct Lines {
+    text: Vec<u8>,
+    /// The number of each line and where it ends in the text.
+    ends: Vec<(usize, usize)>,
+}
+
+impl Lines {
+    /// Forgets all lines.
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.ends.clear();
+    }
+
+    /// The number of lines.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Bytes of all lines.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Parses a line; `components` gets its vector in place of what it held. `file` is where it came from, for errors.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Input`] with the number of a line that is not JSON or holds anything but one vector of finite numbers.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such line.
+    pub fn parse(&self, file: &Path, line: usize, components: &mut Vec<f32>) -> Result<Row, Failure> {
+        let start = line.checked_sub(1).map_or(0, |before| self.ends[before].1);
+        let (number, end) = self.ends[line];
+        components.clear();
+        let fields = parse(number, &self.text[start..end], components)
+            .map_err(|problem| Failure::input(file, problem))?;
+        Ok(Row { number, fields })
+    }
 }
 
 /// A line without its vector.
@@ -52,26 +104,30 @@ impl<R: Read> Reader<R> {
         Self { file, input: BufReader::new(input), line: Vec::new(), number: 0 }
     }
 
-    /// Reads the next line that is not blank; `components` gets its vector. None at the end of the input.
+    /// Reads the next line that is not blank and adds it to `lines`; false at the end of the input.
     ///
     /// # Errors
     ///
-    /// [`Failure::Input`] with the number of a line that is not JSON, holds anything but one vector of finite
-    /// numbers, or is longer than 16 MiB, or when the input cannot be read.
-    pub fn next_row(&mut self, components: &mut Vec<f32>) -> Result<Option<Row>, Failure> {
+    /// [`Failure::Input`] with the number of a line that is longer than 16 MiB, or when the input cannot be read.
+    pub fn read_line(&mut self, lines: &mut Lines) -> Result<bool, Failure> {
         while self.next_line()? {
             let mut text = self.line.as_slice();
             if self.number == 1 {
                 text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
             }
             if !text.iter().all(u8::is_ascii_whitespace) {
-                components.clear();
-                let fields = parse(self.number, text, components)
-                    .map_err(|problem| Failure::input(&self.file, problem))?;
-                return Ok(Some(Row { number: self.number, fields }));
+                lines.text.extend_from_slice(text);
+                lines.ends.push((self.number, lines.text.len()));
+                return Ok(true);
             }
         }
-        Ok(None)
+        Ok(false)
+    }
+
+    /// The file that errors name.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
     }
 
     /// Whether the next line may not be there yet: whoever waits for an answer to the last one should get it first.
@@ -199,7 +255,9 @@ mod tests {
     fn doubled(text: &[u8]) -> Result<String, Failure> {
         let mut reader = Reader::new(PathBuf::from("q.jsonl"), text);
         let (mut components, mut out) = (Vec::new(), Vec::new());
-        while let Some(row) = reader.next_row(&mut components)? {
+        let mut lines = Lines::default();
+        while reader.read_line(&mut lines)? {
+            let row = lines.parse(reader.file(), lines.len() - 1, &mut components)?;
             components.iter_mut().for_each(|component| *component *= 2.0);
             write_row(&mut out, Some(&row), &components).expect("written");
         }
@@ -268,7 +326,7 @@ mod tests {
     #[test]
     fn an_endless_line_is_refused_without_being_held() {
         let mut reader = Reader::new(PathBuf::from("stdin"), io::repeat(b' '));
-        let message = reader.next_row(&mut Vec::new()).expect_err("must be refused").to_string();
+        let message = reader.read_line(&mut Lines::default()).expect_err("must be refused").to_string();
         assert!(message.starts_with("stdin: line 1: found more than 16777216 bytes"), "{message}");
         assert!(reader.line.capacity() <= 4 * LONGEST_LINE);
     }
@@ -276,10 +334,10 @@ mod tests {
     #[test]
     fn a_reader_says_when_the_next_line_may_not_be_there_yet() {
         let mut reader = Reader::new(PathBuf::from("stdin"), &b"[1]\n[2]\n"[..]);
-        let mut components = Vec::new();
-        reader.next_row(&mut components).expect("read");
+        let mut lines = Lines::default();
+        assert!(reader.read_line(&mut lines).expect("read"));
         assert!(!reader.must_wait());
-        reader.next_row(&mut components).expect("read");
+        assert!(reader.read_line(&mut lines).expect("read"));
         assert!(reader.must_wait());
     }
 
@@ -290,8 +348,9 @@ mod tests {
             prop_assume!(!vector.is_empty());
             let mut line = Vec::new();
             write_row(&mut line, None, &vector).expect("written");
-            let mut read = Vec::new();
-            Reader::new(PathBuf::from("stdin"), line.as_slice()).next_row(&mut read).expect("read");
+            let (mut read, mut lines) = (Vec::new(), Lines::default());
+            Reader::new(PathBuf::from("stdin"), line.as_slice()).read_line(&mut lines).expect("read");
+            lines.parse(Path::new("stdin"), 0, &mut read).expect("parsed");
             let bits = |vector: &[f32]| vector.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             prop_assert_eq!(bits(&read), bits(&vector));
         }

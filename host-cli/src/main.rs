@@ -9,7 +9,7 @@ use host_cli::failure::Failure;
 use host_cli::options::{CheckOptions, Command, Options, SimdLevel};
 use host_cli::retrieval_task::RetrievalTask;
 use host_cli::vectors::Embeddings;
-use host_cli::{apply, check, evaluate, inspect, train};
+use host_cli::{apply, check, evaluate, inspect, synthesize, train};
 use query_adapter::Level;
 
 fn main() -> ExitCode {
@@ -35,6 +35,7 @@ fn run(command: &Command) -> Result<String, Failure> {
         Command::Apply(options) => apply::run(options, level(options.simd)?).map(|()| String::new()),
         Command::Inspect(options) => inspect::run(options),
         Command::Check(options) => cross_check(options),
+        Command::Synthesize(options) => synthesize::run(options),
     }
 }
 

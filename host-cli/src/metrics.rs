@@ -8,6 +8,7 @@ use core::cmp::Ordering;
 use core::fmt;
 
 use crate::failure::Failure;
+use crate::lists::Lists;
 
 /// How many documents of a ranking the metrics look at, at most.
 pub const DEPTH: usize = 100;
@@ -91,8 +92,13 @@ impl Metric {
     /// The value for one query; 0 for one without relevant documents, which [`evaluate`] leaves out instead.
     #[must_use]
     pub fn value(self, query: &Judged) -> f64 {
-        let hits = || query.hits.iter().take_while(|hit| hit.rank <= self.k);
-        let relevant = query.gains.len();
+        self.of(&query.hits, &query.gains)
+    }
+
+    /// The value for a query with these hits, best first, and these gains of all relevant documents, greatest first.
+    fn of(self, hits: &[Hit], gains: &[f64]) -> f64 {
+        let hits = || hits.iter().take_while(|hit| hit.rank as usize <= self.k);
+        let relevant = gains.len();
         if relevant == 0 {
             return 0.0;
         }
@@ -100,14 +106,14 @@ impl Metric {
             Measure::HitRate => hits().next().map_or(0.0, |_| 1.0),
             Measure::Precision => hits().count() as f64 / self.k as f64,
             Measure::Recall => hits().count() as f64 / relevant as f64,
-            Measure::Mrr => hits().next().map_or(0.0, |hit| 1.0 / hit.rank as f64),
+            Measure::Mrr => hits().next().map_or(0.0, |hit| 1.0 / f64::from(hit.rank)),
             Measure::Ndcg => {
-                let found = discounted(hits().map(|hit| (hit.rank, hit.gain)));
-                let best = discounted((1..=self.k).zip(query.gains.iter().copied()));
+                let found = discounted(hits().map(|hit| (hit.rank as usize, hit.gain)));
+                let best = discounted((1..=self.k).zip(gains.iter().copied()));
                 found / best
             }
             Measure::Map => {
-                let precisions = hits().zip(1_usize..).map(|(hit, found)| found as f64 / hit.rank as f64);
+                let precisions = hits().zip(1_usize..).map(|(hit, found)| found as f64 / f64::from(hit.rank));
                 sum(precisions) / relevant.min(self.k) as f64
             }
         }
@@ -160,8 +166,8 @@ pub struct Judged {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Hit {
-    /// From 1.
-    rank: usize,
+    /// From 1 to [`DEPTH`].
+    rank: u32,
     gain: f64,
 }
 
@@ -170,14 +176,8 @@ impl Judged {
     /// count. The judgements may be in any order and have documents that are not in the ranking, none twice.
     #[must_use]
     pub fn new(ranking: &[u32], judgements: &[Judgement], gain: Gain) -> Self {
-        let relevant = || judgements.iter().filter(|judgement| judgement.grade > 0.0);
-        let hits = ranking.iter().take(DEPTH).zip(1..).filter_map(|(&document, rank)| {
-            let found = relevant().find(|judgement| judgement.document == document)?;
-            Some(Hit { rank, gain: gain.of(found.grade) })
-        });
-        let mut gains: Vec<f64> = relevant().map(|judgement| gain.of(judgement.grade)).collect();
-        gains.sort_unstable_by(|a, b| b.total_cmp(a));
-        Self { hits: hits.collect(), gains }
+        let gains = gains_of(judgements, gain);
+        Self { hits: hits_of(ranking.iter().copied(), judgements, gain).collect(), gains }
     }
 
     /// The number of relevant documents, ranked or not.
@@ -189,8 +189,29 @@ impl Judged {
     /// The rank, from 1, of the first relevant document, where the ranking has one.
     #[must_use]
     pub fn first_relevant(&self) -> Option<usize> {
-        self.hits.first().map(|hit| hit.rank)
+        self.hits.first().map(|hit| hit.rank as usize)
     }
+}
+
+/// The relevant documents of a ranking, best first.
+fn hits_of(
+    ranking: impl Iterator<Item = u32>,
+    judgements: &[Judgement],
+    gain: Gain,
+) -> impl Iterator<Item = Hit> {
+    ranking.take(DEPTH).zip(1..).filter_map(move |(document, rank)| {
+        let found =
+            judgements.iter().find(|judgement| judgement.document == document && judgement.grade > 0.0)?;
+        Some(Hit { rank, gain: gain.of(found.grade) })
+    })
+}
+
+/// The gains of all relevant documents, the greatest first.
+fn gains_of(judgements: &[Judgement], gain: Gain) -> Vec<f64> {
+    let relevant = judgements.iter().filter(|judgement| judgement.grade > 0.0);
+    let mut gains: Vec<f64> = relevant.map(|judgement| gain.of(judgement.grade)).collect();
+    gains.sort_unstable_by(|a, b| b.total_cmp(a));
+    gains
 }
 
 /// Σ gain ÷ log₂(rank + 1), ranks ascending.
@@ -232,23 +253,66 @@ const fn log2(number: usize) -> f64 {
     exponent as f64 + 2.0 * t * (1.0 + sum) / core::f64::consts::LN_2
 }
 
-/// The values of some metrics for each query.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Evaluation {
-    metrics: Vec<Metric>,
-    queries: Vec<QueryValues>,
+/// What was found for each of many queries: their hits and gains, from which every metric follows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct JudgedQueries {
+    /// The queries' numbers.
+    queries: Vec<u32>,
+    hits: Lists<Hit>,
+    gains: Lists<f64>,
     left_out: usize,
 }
 
-/// The values for one query.
+impl JudgedQueries {
+    /// Adds a query: its number, its ranking and its judgements, as [`Judged::new`] takes them. A query without a
+    /// relevant document is left out and counted.
+    ///
+    /// # Panics
+    ///
+    /// When the number exceeds 32 bits.
+    pub fn push(
+        &mut self,
+        query: usize,
+        ranking: impl IntoIterator<Item = u32>,
+        judgements: &[Judgement],
+        gain: Gain,
+    ) {
+        if !judgements.iter().any(|judgement| judgement.grade > 0.0) {
+            self.left_out += 1;
+            return;
+        }
+        self.queries.push(u32::try_from(query).expect("queries are counted in 32 bits"));
+        self.hits.push_list(hits_of(ranking.into_iter(), judgements, gain));
+        self.gains.push_list(gains_of(judgements, gain));
+    }
+
+    /// Adds all queries of `other`.
+    pub fn append(&mut self, mut other: Self) {
+        self.queries.append(&mut other.queries);
+        self.hits.append(other.hits);
+        self.gains.append(other.gains);
+        self.left_out += other.left_out;
+    }
+}
+
+/// The values of some metrics for each query.
+///
+/// A query takes some 50 bytes: its values are computed when they are asked for.
 #[derive(Clone, Debug, PartialEq)]
-pub struct QueryValues {
+pub struct Evaluation {
+    metrics: Vec<Metric>,
+    judged: JudgedQueries,
+    /// The mean of each metric.
+    means: Vec<f64>,
+}
+
+/// A query that was evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EvaluatedQuery {
     /// The query's index among those given.
     pub query: usize,
     /// The rank of its first relevant document, from 1, where the ranking has one.
     pub first_relevant: Option<usize>,
-    /// One value for each metric.
-    pub values: Vec<f64>,
 }
 
 /// Evaluates one ranking and its judgements, as [`Judged::new`] takes them, for each query.
@@ -261,66 +325,72 @@ pub fn evaluate<'a>(
     gain: Gain,
     queries: impl IntoIterator<Item = (&'a [u32], &'a [Judgement])>,
 ) -> Option<Evaluation> {
-    let mut evaluation = Evaluation { metrics: metrics.to_vec(), queries: Vec::new(), left_out: 0 };
+    let mut judged = JudgedQueries::default();
     for (query, (ranking, judgements)) in queries.into_iter().enumerate() {
-        let judged = Judged::new(ranking, judgements, gain);
-        if judged.relevant() == 0 {
-            evaluation.left_out += 1;
-            continue;
-        }
-        let values = metrics.iter().map(|metric| metric.value(&judged)).collect();
-        evaluation.queries.push(QueryValues { query, first_relevant: judged.first_relevant(), values });
+        judged.push(query, ranking.iter().copied(), judgements, gain);
     }
-    (!evaluation.queries.is_empty()).then_some(evaluation)
+    Evaluation::new(metrics, judged)
 }
 
 impl Evaluation {
-    /// The values of each query, in the order given, without those left out.
+    /// The values of `metrics`; none when there is no query, as in [`evaluate`].
     #[must_use]
-    pub fn queries(&self) -> &[QueryValues] {
-        &self.queries
+    pub fn new(metrics: &[Metric], judged: JudgedQueries) -> Option<Self> {
+        if judged.queries.is_empty() {
+            return None;
+        }
+        let mut evaluation = Self { metrics: metrics.to_vec(), judged, means: Vec::new() };
+        let count = evaluation.judged.queries.len() as f64;
+        // Summed in the order of the queries.
+        evaluation.means = metrics.iter().map(|&metric| sum(evaluation.values_of(metric)) / count).collect();
+        Some(evaluation)
+    }
+
+    /// The queries, in the order given, without those left out.
+    pub fn queries(&self) -> impl ExactSizeIterator<Item = EvaluatedQuery> + '_ {
+        self.judged.queries.iter().zip(self.judged.hits.iter()).map(|(&query, hits)| EvaluatedQuery {
+            query: query as usize,
+            first_relevant: hits.first().map(|hit| hit.rank as usize),
+        })
     }
 
     /// How many queries were left out since they have no relevant document.
     #[must_use]
     pub fn left_out(&self) -> usize {
-        self.left_out
+        self.judged.left_out
     }
 
     /// The queries for whose index `keep` holds; none when there are none.
     #[must_use]
     pub fn select(&self, keep: impl Fn(usize) -> bool) -> Option<Self> {
-        let queries: Vec<_> = self.queries.iter().filter(|values| keep(values.query)).cloned().collect();
-        (!queries.is_empty()).then(|| Self {
-            metrics: self.metrics.clone(),
-            queries,
-            left_out: self.left_out,
-        })
+        let mut kept = JudgedQueries { left_out: self.judged.left_out, ..JudgedQueries::default() };
+        let entries = self.judged.queries.iter().zip(self.judged.hits.iter().zip(self.judged.gains.iter()));
+        for (&query, (hits, gains)) in entries.filter(|&(&query, _)| keep(query as usize)) {
+            kept.queries.push(query);
+            kept.hits.push_list(hits.iter().copied());
+            kept.gains.push_list(gains.iter().copied());
+        }
+        Self::new(&self.metrics, kept)
     }
 
     /// Each metric with its mean over the queries.
     pub fn means(&self) -> impl Iterator<Item = (Metric, f64)> + '_ {
-        self.metrics.iter().enumerate().map(|(column, &metric)| (metric, self.mean_of(column)))
+        self.metrics.iter().copied().zip(self.means.iter().copied())
     }
 
     /// The mean of a metric over the queries; none when it was not evaluated.
     #[must_use]
     pub fn mean(&self, metric: Metric) -> Option<f64> {
-        self.column(metric).map(|column| self.mean_of(column))
+        self.means().find(|&(known, _)| known == metric).map(|(_, mean)| mean)
     }
 
     /// The values of a metric, one for each of [`queries`](Self::queries); none when it was not evaluated.
-    pub fn values(&self, metric: Metric) -> Option<impl Iterator<Item = f64> + '_> {
-        self.column(metric).map(|column| self.queries.iter().map(move |query| query.values[column]))
+    pub fn values(&self, metric: Metric) -> Option<impl ExactSizeIterator<Item = f64> + '_> {
+        self.metrics.contains(&metric).then(|| self.values_of(metric))
     }
 
-    fn column(&self, metric: Metric) -> Option<usize> {
-        self.metrics.iter().position(|&known| known == metric)
-    }
-
-    /// Summed in the order of the queries.
-    fn mean_of(&self, column: usize) -> f64 {
-        sum(self.queries.iter().map(|query| query.values[column])) / self.queries.len() as f64
+    fn values_of(&self, metric: Metric) -> impl ExactSizeIterator<Item = f64> + '_ {
+        self.judged.hits.iter().zip(self.judged.gains.iter()).map(move |(hits, gains)| metric.of(hits, gains))
     }
 }
 
@@ -337,14 +407,12 @@ pub struct WonAndLost {
 /// not evaluate it.
 #[must_use]
 pub fn compare(base: &Evaluation, adapted: &Evaluation) -> Option<WonAndLost> {
-    let same = base.queries.len() == adapted.queries.len()
-        && base.queries.iter().zip(&adapted.queries).all(|(a, b)| a.query == b.query);
-    if !same {
+    if base.judged.queries != adapted.judged.queries {
         return None;
     }
     let mut result = WonAndLost::default();
     let values = base.values(Metric::NDCG_AT_10)?.zip(adapted.values(Metric::NDCG_AT_10)?);
-    for (query, (before, after)) in base.queries.iter().zip(values) {
+    for (query, (before, after)) in base.queries().zip(values) {
         if after > before {
             result.won.push(query.query);
         } else if after < before {
@@ -538,8 +606,8 @@ mod tests {
         let queries = [&none, &one, &zero, &one].map(|judgements| (&ranking[..], &judgements[..]));
         let evaluation = evaluate(&Metric::STANDARD, Gain::Graded, queries).expect("two queries");
         assert_eq!(evaluation.left_out(), 2);
-        assert_eq!(evaluation.queries().iter().map(|query| query.query).collect::<Vec<_>>(), [1, 3]);
-        assert_eq!(evaluation.queries()[0].first_relevant, Some(2));
+        assert_eq!(evaluation.queries().map(|query| query.query).collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(evaluation.queries().next().and_then(|query| query.first_relevant), Some(2));
         assert_eq!(evaluation.mean(Metric::at(Measure::Mrr, 10)), Some(0.5));
         assert_eq!(evaluation.mean(Metric::at(Measure::Ndcg, 7)), None);
         assert_eq!(evaluation.means().count(), Metric::STANDARD.len());

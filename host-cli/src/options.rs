@@ -1,5 +1,6 @@
 //! The command line: every command, flag and default in one place.
 
+use core::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -24,7 +25,7 @@ pub struct Options {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Train an adapter on a data set and print how it compares with the untouched base.
-    Train(TrainOptions),
+    Train(Box<TrainOptions>),
     /// Print how well the base, and an adapter if given, finds the documents of a data set.
     Evaluate(EvaluateOptions),
     /// Transform query vectors by an adapter: .npy to .npy, or JSON Lines from stdin to stdout.
@@ -33,6 +34,8 @@ pub enum Command {
     Inspect(InspectOptions),
     /// Cross-check the kernel against an independent f64 reference implementation.
     Check(CheckOptions),
+    /// Write a made-up data set of any size, to see how time and memory grow.
+    Synthesize(SynthesizeOptions),
 }
 
 /// Where a data set's vectors come from, and which instructions to use.
@@ -45,6 +48,9 @@ pub struct Common {
     /// SIMD level to use instead of the best one; all give the same bits
     #[arg(long, value_name = "LEVEL")]
     pub simd: Option<SimdLevel>,
+    /// Threads to evaluate on; any number gives the same results [default: as many as the machine offers]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    pub threads: Option<NonZeroUsize>,
     /// Print one JSON object on stdout instead of tables
     #[arg(long)]
     pub json: bool,
@@ -67,9 +73,15 @@ pub struct TrainOptions {
     /// Adapter file to write
     #[arg(long, short, value_name = "FILE", default_value = "adapter.qad")]
     pub output: PathBuf,
-    /// Overwrite the output if it exists
+    /// Overwrite the output and the log if they exist
     #[arg(long)]
     pub force: bool,
+    /// File for a log of the run, as JSON Lines: settings and shapes, steps, epochs, result
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// Steps from one line of the log to the next
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..), requires = "log")]
+    pub log_every: u32,
     /// Settings to start from
     #[arg(long, value_enum, default_value_t = Recipe::Default)]
     pub recipe: Recipe,
@@ -164,6 +176,9 @@ pub struct ApplyOptions {
     /// SIMD level to use instead of the best one; all give the same bits
     #[arg(long, value_name = "LEVEL")]
     pub simd: Option<SimdLevel>,
+    /// Threads to work on; any number gives the same output [default: as many as the machine offers]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    pub threads: Option<NonZeroUsize>,
 }
 
 /// Options of `inspect`.
@@ -187,6 +202,29 @@ pub struct CheckOptions {
     /// SIMD level to check instead of the best one
     #[arg(long, value_name = "LEVEL")]
     pub simd: Option<SimdLevel>,
+}
+
+/// Options of `synthesize`.
+#[derive(Debug, Args)]
+pub struct SynthesizeOptions {
+    /// Queries to train on
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=100_000_000))]
+    pub queries: u32,
+    /// Documents of the corpus
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=100_000_000))]
+    pub documents: u32,
+    /// Components of every vector
+    #[arg(long, value_name = "N", default_value_t = 768, value_parser = clap::value_parser!(u32).range(2..=8192))]
+    pub dim: u32,
+    /// Seed of everything in it
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Folder to write to, made if it is not there
+    #[arg(long, short, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Overwrite files of an earlier run
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Names of the kernel's SIMD levels.
@@ -223,6 +261,16 @@ fn number(text: &str, expected: &str, ok: impl Fn(f32) -> bool) -> Result<f32, S
     match text.parse::<f32>() {
         Ok(value) if ok(value) => Ok(value),
         _ => Err(format!("expected {expected}")),
+    }
+}
+
+/// More threads than any machine has cores are a mistake.
+const MOST_THREADS: usize = 1024;
+
+fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    match text.parse::<NonZeroUsize>() {
+        Ok(threads) if threads.get() <= MOST_THREADS => Ok(threads),
+        _ => Err(format!("expected a number from 1 to {MOST_THREADS}")),
     }
 }
 
@@ -286,6 +334,9 @@ mod tests {
             ("--weight-decay", "-0.1"),
             ("--validation-share", "1"),
             ("--seed", "-1"),
+            ("--threads", "0"),
+            ("--threads", "1025"),
+            ("--log-every", "5"),
         ] {
             let flag = format!("{flag}={value}");
             assert!(Options::try_parse_from(["host-cli", "train", "x.json", &flag]).is_err(), "{flag}");

@@ -1,49 +1,65 @@
 //! Ranks a corpus for every query of a task, through an adapter or without one.
 
+use core::num::NonZeroUsize;
 use std::sync::Arc;
 
-use query_adapter::{LANES, Lanes, Level, Linear, cosine_scores, normalize_rows, panel_len};
+use query_adapter::{
+    Found, LANES, Lanes, Level, Linear, TopK, normalize_queries, offer_block, panels, score_documents,
+};
 
 use crate::failure::Failure;
 use crate::json::quoted;
-use crate::metrics::{self, DEPTH, Evaluation, Gain, Metric};
+use crate::metrics::{DEPTH, Evaluation, Gain, JudgedQueries, Metric};
+use crate::normalized_documents::NormalizedDocuments;
+use crate::parallel::in_pieces;
 use crate::retrieval_task::{Corpus, GREATEST_NORM, RetrievalTask, norm};
 
-/// Queries scored at a time: one panel of the kernel's.
-const ROWS: usize = LANES;
+/// The most queries that meet a block of documents together. More would share the price of fetching and normalising a
+/// block among them, but their own vectors leave the second-level cache.
+const MOST_ROWS: usize = 256;
+
+/// Rows of queries that the kernel takes in one tile; fewer waste its registers.
+const TILE_ROWS: usize = 2 * LANES;
+
+/// Bytes of a block of documents, which should stay in the cache while all queries of a piece go over it.
+const BLOCK_BYTES: usize = 128 << 10;
 
 /// A corpus with its vectors normalised, ready to be searched. Clones share the vectors.
 #[derive(Clone, Debug)]
 pub struct Index {
-    documents: Arc<Vec<f32>>,
-    dim: usize,
+    documents: NormalizedDocuments,
     byte_ranks: Arc<[u32]>,
     level: Level,
+    threads: NonZeroUsize,
 }
 
 impl Index {
-    /// Normalises all documents of the corpus.
+    /// An index of all documents of the corpus, searched on one thread.
     ///
     /// # Errors
     ///
     /// [`Failure::Numerical`] when this thread's floating-point mode loses subnormal numbers.
-    pub fn new(corpus: &Corpus, dim: usize, level: Level) -> Result<Self, Failure> {
-        let mut documents = Vec::with_capacity(corpus.len() * dim);
-        for (document, _) in (0..).zip(0..corpus.len()) {
-            documents.extend_from_slice(corpus.vector(document));
-        }
-        normalize_rows(level, &mut documents, dim)?;
-        Ok(Self { documents: documents.into(), dim, byte_ranks: corpus.byte_ranks().into(), level })
+    pub fn new(corpus: &Corpus, level: Level) -> Result<Self, Failure> {
+        let documents = NormalizedDocuments::new(corpus, level)?;
+        Ok(Self { documents, byte_ranks: corpus.shared_byte_ranks(), level, threads: NonZeroUsize::MIN })
     }
 
-    /// The normalised vector of a document.
-    ///
-    /// # Panics
-    ///
-    /// When there is no such document.
+    /// Searches on up to `threads` threads, which changes no result.
     #[must_use]
-    pub fn document(&self, document: u32) -> &[f32] {
-        &self.documents[document as usize * self.dim..][..self.dim]
+    pub fn with_threads(self, threads: NonZeroUsize) -> Self {
+        Self { threads, ..self }
+    }
+
+    /// How many threads work on it.
+    #[must_use]
+    pub fn threads(&self) -> NonZeroUsize {
+        self.threads
+    }
+
+    /// The normalised documents.
+    #[must_use]
+    pub fn documents(&self) -> &NormalizedDocuments {
+        &self.documents
     }
 
     /// The best documents of each query, at most [`DEPTH`], through `adapter` or without one.
@@ -52,43 +68,15 @@ impl Index {
     ///
     /// [`Failure::Numerical`] when an output of the adapter is too long to be normalised or not finite; the message
     /// names the query.
-    pub fn rank<S: AsRef<[Lanes]>>(
+    pub fn rank<S: AsRef<[Lanes]> + Sync>(
         &self,
         task: &RetrievalTask,
         adapter: Option<&Linear<S>>,
     ) -> Result<Vec<Vec<u32>>, Failure> {
-        let candidates = self.byte_ranks.len();
-        let mut rankings = Vec::with_capacity(task.queries().len());
-        let mut queries = Vec::with_capacity(ROWS * self.dim);
-        let mut outputs = vec![0.0; ROWS * self.dim];
-        let mut scratch = vec![Lanes::ZERO; panel_len(ROWS, self.dim)];
-        let mut panel = vec![Lanes::ZERO; panel_len(ROWS, candidates)];
-        let mut scores = vec![0.0; candidates];
-        let count = task.queries().len();
-        for first in (0..count).step_by(ROWS) {
-            let rows = ROWS.min(count - first);
-            queries.clear();
-            for query in first..first + rows {
-                queries.extend_from_slice(task.query_vector(query));
-            }
-            let transformed = match adapter {
-                Some(adapter) => {
-                    let outputs = &mut outputs[..rows * self.dim];
-                    adapter.apply_batch(&queries, outputs)?;
-                    refuse_too_long(task, first, outputs, self.dim)?;
-                    &*outputs
-                }
-                None => &queries,
-            };
-            cosine_scores(self.level, transformed, &self.documents, self.dim, &mut scratch, &mut panel)?;
-            for lane in 0..rows {
-                for (score, column) in scores.iter_mut().zip(&panel) {
-                    *score = column.0[lane];
-                }
-                rankings.push(metrics::best_documents(&scores, &self.byte_ranks, DEPTH));
-            }
-        }
-        Ok(rankings)
+        let parts = self.search(task, adapter, |part: &mut Vec<Vec<u32>>, _, best| {
+            part.push(best.iter().map(|found| found.document).collect());
+        })?;
+        Ok(parts.into_iter().flatten().collect())
     }
 
     /// The standard metrics of a task's queries, with binary gain.
@@ -96,18 +84,105 @@ impl Index {
     /// # Errors
     ///
     /// As [`rank`](Self::rank).
-    pub fn evaluate<S: AsRef<[Lanes]>>(
+    pub fn evaluate<S: AsRef<[Lanes]> + Sync>(
         &self,
         task: &RetrievalTask,
         adapter: Option<&Linear<S>>,
     ) -> Result<Evaluation, Failure> {
-        let rankings = self.rank(task, adapter)?;
-        let queries = rankings.iter().zip(task.queries());
-        let judged = queries.map(|(ranking, query)| (ranking.as_slice(), query.positives.as_slice()));
-        metrics::evaluate(&Metric::STANDARD, Gain::Binary, judged).ok_or_else(|| {
+        let parts = self.search(task, adapter, |part: &mut JudgedQueries, query, best| {
+            let documents = best.iter().map(|found| found.document);
+            part.push(query, documents, task.query(query).positives, Gain::Binary);
+        })?;
+        let mut judged = JudgedQueries::default();
+        for part in parts {
+            judged.append(part);
+        }
+        Evaluation::new(&Metric::STANDARD, judged).ok_or_else(|| {
             Failure::input(task.file(), "no query has a relevant document: nothing to evaluate")
         })
     }
+
+    /// Gives `visit` each query with its best documents; returns the parts that it filled, in the order of the queries.
+    fn search<S: AsRef<[Lanes]> + Sync, P: Default + Send>(
+        &self,
+        task: &RetrievalTask,
+        adapter: Option<&Linear<S>>,
+        visit: impl Fn(&mut P, usize, &[Found]) + Sync,
+    ) -> Result<Vec<P>, Failure> {
+        let count = task.queries().len();
+        // Several pieces for each thread, so that none waits long for the last.
+        let rows = (count / (4 * self.threads.get())).next_multiple_of(TILE_ROWS).clamp(TILE_ROWS, MOST_ROWS);
+        in_pieces(self.threads, count.div_ceil(rows), Workspace::default, |workspace, piece| {
+            let mut part = P::default();
+            let first = piece * rows;
+            let rows = rows.min(count - first);
+            self.search_piece(task, adapter, first, rows, workspace, |query, best| {
+                visit(&mut part, query, best)
+            })?;
+            Ok(part)
+        })
+    }
+
+    /// Ranks the documents for the queries `first .. first + rows`.
+    fn search_piece<S: AsRef<[Lanes]>>(
+        &self,
+        task: &RetrievalTask,
+        adapter: Option<&Linear<S>>,
+        first: usize,
+        rows: usize,
+        workspace: &mut Workspace,
+        mut visit: impl FnMut(usize, &[Found]),
+    ) -> Result<(), Failure> {
+        let Workspace { queries, outputs, panels: query_panels, scores, found, block } = workspace;
+        let (dim, count) = (self.documents.dim(), self.documents.len());
+        queries.clear();
+        for query in first..first + rows {
+            queries.extend_from_slice(task.query_vector(query));
+        }
+        let transformed = match adapter {
+            Some(adapter) => {
+                outputs.resize(rows * dim, 0.0);
+                adapter.apply_batch(queries, outputs)?;
+                refuse_too_long(task, first, outputs, dim)?;
+                outputs
+            }
+            None => queries,
+        };
+        query_panels.resize(panels(rows) * dim, Lanes::ZERO);
+        normalize_queries(self.level, transformed, dim, query_panels)?;
+
+        let depth = DEPTH.min(count);
+        found.resize(rows * depth, Found::default());
+        let mut best: Vec<TopK<'_>> = found.chunks_exact_mut(depth).map(TopK::new).collect();
+        let block_rows = (BLOCK_BYTES / (size_of::<f32>() * dim)).clamp(LANES, count.max(LANES));
+        for start in (0..count).step_by(block_rows) {
+            let here = block_rows.min(count - start);
+            let documents = self.documents.block(start, here, block)?;
+            scores.resize(panels(rows) * here, Lanes::ZERO);
+            score_documents(self.level, query_panels, documents, dim, scores)?;
+            let order = &self.byte_ranks[start..start + here];
+            // Documents are counted in 32 bits.
+            let start = u32::try_from(start).unwrap_or(u32::MAX);
+            for (scores, best) in scores.chunks_exact(here).zip(best.chunks_mut(LANES)) {
+                offer_block(self.level, scores, order, start, best)?;
+            }
+        }
+        for (query, best) in (first..).zip(best) {
+            visit(query, best.into_sorted());
+        }
+        Ok(())
+    }
+}
+
+/// The buffers of one thread.
+#[derive(Default)]
+struct Workspace {
+    queries: Vec<f32>,
+    outputs: Vec<f32>,
+    panels: Vec<Lanes>,
+    scores: Vec<Lanes>,
+    found: Vec<Found>,
+    block: Vec<f32>,
 }
 
 /// Refuses outputs that normalising would turn into zeros or worse.
@@ -115,7 +190,7 @@ fn refuse_too_long(task: &RetrievalTask, first: usize, outputs: &[f32], dim: usi
     let fits = |output: &[f32]| norm(output) <= GREATEST_NORM;
     match outputs.chunks_exact(dim).position(|output| !fits(output)) {
         Some(at) => {
-            let id = &task.queries()[first + at].id;
+            let id = task.query(first + at).id;
             Err(Failure::Numerical(format!(
                 "the adapter's output for query {} has the length {:.3e}, expected at most {GREATEST_NORM:e}; its \
                  weights are far too large: train with a smaller --lr",

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use query_adapter::MAX_DIM;
 use query_adapter::sample::{Generator, shuffle};
 
-use crate::dataset::{Dataset, Labels, Texts};
+use crate::dataset::{Dataset, Label, Labels};
 use crate::defects::{DefectKind, Defects};
 use crate::failure::Failure;
 use crate::ids::Ids;
 use crate::json::quoted;
+use crate::lists::Lists;
 use crate::metrics::Judgement;
-use crate::vectors::{Embeddings, Vectors};
+use crate::texts::{TextKey, Texts};
+use crate::vectors::{Embeddings, Matrix, Vectors};
 
 /// The norm up to which a vector counts as zero: normalising divides by no less.
 const ZERO_NORM: f64 = 1e-12;
@@ -26,38 +28,87 @@ pub(crate) const GREATEST_NORM: f64 = 1e19;
 ///
 /// Queries and documents stand in the order of the data set file. Every query has at least one relevant
 /// document and every query and document has a vector; what had to be dropped for that is in
-/// [`defects`](Self::defects).
+/// [`defects`](Self::defects). Texts are not kept, only what tells equal ones, and parts of a task share all but the
+/// numbers of their queries.
 #[derive(Clone, Debug)]
 pub struct RetrievalTask {
     file: PathBuf,
-    queries: Vec<Query>,
-    query_vectors: Arc<Vectors>,
+    table: Arc<QueryTable>,
+    /// The queries of this task, as entries of the table, ascending.
+    chosen: Vec<u32>,
+    query_vectors: Matrix,
     corpus: Arc<Corpus>,
     defects: Defects,
 }
 
+/// The queries of a data set file, also those that are left out.
+#[derive(Debug)]
+struct QueryTable {
+    ids: Ids,
+    texts: Vec<TextKey>,
+    positives: Lists<Judgement>,
+    negatives: Lists<u32>,
+    /// The row of each vector; of no meaning where there are no positives.
+    rows: Vec<u32>,
+}
+
 /// A query.
-#[derive(Clone, Debug)]
-pub struct Query {
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a> {
     /// Its id.
-    pub id: Arc<str>,
-    /// Its text.
-    pub text: Arc<str>,
+    pub id: &'a str,
+    /// What tells whether its text is that of another query.
+    pub text: TextKey,
     /// The documents that answer it, at least one, all with a grade above 0, in the order of the file, none
     /// twice.
-    pub positives: Vec<Judgement>,
+    pub positives: &'a [Judgement],
     /// Documents known not to answer it, none of them a positive, in the order of the file, none twice.
-    pub negatives: Vec<u32>,
-    row: usize,
+    pub negatives: &'a [u32],
+}
+
+/// The queries of a task, in order.
+#[derive(Clone, Copy, Debug)]
+pub struct Queries<'a>(&'a RetrievalTask);
+
+impl<'a> Queries<'a> {
+    /// The number of queries.
+    #[must_use]
+    pub fn len(self) -> usize {
+        self.0.chosen.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0.chosen.is_empty()
+    }
+
+    /// The queries one after the other.
+    pub fn iter(self) -> impl ExactSizeIterator<Item = Query<'a>> + Clone {
+        self.0.chosen.iter().map(move |&entry| self.0.table.query(entry))
+    }
+}
+
+impl QueryTable {
+    fn query(&self, entry: u32) -> Query<'_> {
+        let index = entry as usize;
+        Query {
+            id: &self.ids[entry],
+            text: self.texts[index],
+            positives: self.positives.get(index),
+            negatives: self.negatives.get(index),
+        }
+    }
 }
 
 /// The documents.
 #[derive(Clone, Debug)]
 pub struct Corpus {
-    texts: Texts,
-    rows: Vec<usize>,
-    vectors: Arc<Vectors>,
-    byte_ranks: Vec<u32>,
+    ids: Ids,
+    texts: Vec<TextKey>,
+    rows: Arc<[u32]>,
+    vectors: Matrix,
+    byte_ranks: Arc<[u32]>,
     text_groups: Vec<u32>,
 }
 
@@ -66,9 +117,9 @@ impl RetrievalTask {
     ///
     /// # Errors
     ///
-    /// As [`Dataset::load`] and [`join`](Self::join).
+    /// As [`Dataset::load_without_texts`] and [`join`](Self::join).
     pub fn load(file: &Path, embeddings: Option<&Embeddings>) -> Result<Self, Failure> {
-        Self::join(Dataset::load(file)?, embeddings)
+        Self::join(Dataset::load_without_texts(file)?, embeddings)
     }
 
     /// Joins a data set with `embeddings`, or, without any, with the vectors of its own file.
@@ -113,40 +164,56 @@ impl RetrievalTask {
             return Err(Failure::input(&file, problem));
         }
 
-        let corpus = Corpus::join(&file, corpus, embeddings.corpus, &mut defects)?;
-        let relevant = ByQuery::new(&relevant_docs, &queries.ids, &mut defects);
+        let corpus = Corpus::join(&file, corpus, &embeddings.corpus, &mut defects)?;
+        let Texts { ids, keys: texts, .. } = queries;
+        let relevant = Joined::new(&relevant_docs, &corpus);
+        for query in relevant_docs.queries.iter().filter(|query| ids.index_of(query).is_none()) {
+            defects.add(DefectKind::LabelsOfAbsentQuery, || quoted(query));
+        }
         // An entry of `negative_docs` without its query says nothing that is missed.
-        let negative =
-            negative_docs.as_deref().map(|lists| ByQuery::new(lists, &queries.ids, &mut Defects::default()));
-        let mut joined = Vec::with_capacity(queries.ids.len());
+        let negative = negative_docs.as_ref().map(|labels| Joined::new(labels, &corpus));
+        let (mut positives, mut negatives) = (Lists::default(), Lists::default());
+        let mut rows = Vec::with_capacity(ids.len());
+        let mut chosen = Vec::new();
         let mut missing = Missing::default();
-        for (id, text) in queries.ids.as_slice().iter().zip(queries.texts) {
-            let positives = positives_of(id, relevant.get(id), &corpus, &mut defects);
-            if positives.is_empty() {
+        for ((entry, id), text) in (0..).zip(ids.iter()).zip(&texts) {
+            relevant.add_positives(id, &mut positives, &mut defects);
+            if positives.open().is_empty() {
                 defects.add(DefectKind::QueryWithoutLabels, || quoted(id));
+            } else {
+                if let Some(negative) = &negative {
+                    negative.add_negatives(id, positives.open(), &mut negatives, &mut defects);
+                }
+                chosen.push(entry);
+            }
+            let labelled = !positives.open().is_empty();
+            positives.close();
+            negatives.close();
+            let row = if labelled { embeddings.queries.index_of(id) } else { None };
+            rows.push(row.and_then(|row| u32::try_from(row).ok()).unwrap_or(u32::MAX));
+            if !labelled {
                 continue;
             }
-            let negatives = negative.as_ref().and_then(|negative| negative.get(id));
-            let negatives = negatives_of(id, negatives, &positives, &corpus, &mut defects);
-            let Some(row) = embeddings.queries.index_of(id) else {
+            let Some(row) = row else {
                 missing.add(id);
                 continue;
             };
-            if text.trim().is_empty() {
+            if text.is_blank() {
                 defects.add(DefectKind::EmptyQuery, || quoted(id));
             }
             if checked_norm(&file, "query", id, embeddings.queries.row(row))? <= ZERO_NORM {
                 defects.add(DefectKind::ZeroQueryVector, || quoted(id));
             }
-            joined.push(Query { id: Arc::clone(id), text, positives, negatives, row });
         }
         missing.refuse(&file, "query", embeddings.queries.source())?;
-        if joined.is_empty() {
+        if chosen.is_empty() {
             let problem = "no query has a relevant document in the corpus: nothing to train on or to evaluate; \
                            check that \"relevant_docs\" uses the ids of \"queries\" and \"corpus\"";
             return Err(Failure::input(&file, problem));
         }
-        Ok(Self { file, queries: joined, query_vectors: embeddings.queries, corpus: corpus.into(), defects })
+        let table = QueryTable { ids, texts, positives, negatives, rows };
+        let query_vectors = embeddings.queries.matrix().clone();
+        Ok(Self { file, table: table.into(), chosen, query_vectors, corpus: corpus.into(), defects })
     }
 
     /// The data set's file.
@@ -163,8 +230,18 @@ impl RetrievalTask {
 
     /// The queries, at least one.
     #[must_use]
-    pub fn queries(&self) -> &[Query] {
-        &self.queries
+    pub fn queries(&self) -> Queries<'_> {
+        Queries(self)
+    }
+
+    /// A query.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such query.
+    #[must_use]
+    pub fn query(&self, query: usize) -> Query<'_> {
+        self.table.query(self.chosen[query])
     }
 
     /// The vector of a query, as its file has it.
@@ -174,7 +251,7 @@ impl RetrievalTask {
     /// When there is no such query.
     #[must_use]
     pub fn query_vector(&self, query: usize) -> &[f32] {
-        self.query_vectors.row(self.queries[query].row)
+        self.query_vectors.row(self.table.rows[self.chosen[query] as usize] as usize)
     }
 
     /// The documents, at least one.
@@ -213,7 +290,7 @@ impl RetrievalTask {
             let problem = format!(
                 "all {} queries share relevant documents, so none can be split off for validation by document; \
                  give --validation",
-                self.queries.len()
+                self.chosen.len()
             );
             return Err(Failure::input(&self.file, problem));
         }
@@ -225,26 +302,26 @@ impl RetrievalTask {
             clippy::cast_possible_truncation,
             reason = "a share of a number of queries is no greater than it"
         )]
-        let wanted = ((share * self.queries.len() as f64).round() as usize).min(self.queries.len() - 1);
-        let mut is_split_off = vec![false; self.queries.len()];
+        let wanted = ((share * self.chosen.len() as f64).round() as usize).min(self.chosen.len() - 1);
+        let mut is_split_off = vec![false; self.chosen.len()];
         let mut count = 0;
         for group in order() {
             if count + group.len() <= wanted {
                 count += group.len();
-                group.iter().for_each(|&query| is_split_off[query] = true);
+                group.iter().for_each(|&query| is_split_off[query as usize] = true);
             }
         }
         if count == 0 {
             let smallest = order().min_by_key(|group| group.len());
-            smallest.into_iter().flatten().for_each(|&query| is_split_off[query] = true);
+            smallest.into_iter().flatten().for_each(|&query| is_split_off[query as usize] = true);
         }
         let part = |wanted| {
-            let chosen =
-                self.queries.iter().zip(&is_split_off).filter(|&(_, &split_off)| split_off == wanted);
+            let chosen = self.chosen.iter().zip(&is_split_off).filter(|&(_, &split_off)| split_off == wanted);
             Self {
                 file: self.file.clone(),
-                queries: chosen.map(|(query, _)| query.clone()).collect(),
-                query_vectors: Arc::clone(&self.query_vectors),
+                table: Arc::clone(&self.table),
+                chosen: chosen.map(|(&entry, _)| entry).collect(),
+                query_vectors: self.query_vectors.clone(),
                 corpus: Arc::clone(&self.corpus),
                 defects: Defects::default(),
             }
@@ -253,24 +330,21 @@ impl RetrievalTask {
     }
 
     /// The queries that hang together by relevant documents, in the order of the groups' first queries.
-    fn document_groups(&self) -> Vec<Vec<usize>> {
+    fn document_groups(&self) -> Vec<Vec<u32>> {
         // A forest over documents: each points to another of its group, or to itself.
         let mut parents: Vec<u32> = (0..).take(self.corpus.len()).collect();
-        let documents_of = |query: &Query| -> Vec<u32> {
-            query.positives.iter().map(|positive| self.corpus.text_group(positive.document)).collect()
-        };
-        for query in &self.queries {
-            let documents = documents_of(query);
-            for pair in documents.windows(2) {
-                let (a, b) = (root(&mut parents, pair[0]), root(&mut parents, pair[1]));
+        let group_of = |positive: &Judgement| self.corpus.text_group(positive.document);
+        for query in self.queries().iter() {
+            for pair in query.positives.windows(2) {
+                let [a, b] = [&pair[0], &pair[1]].map(|positive| root(&mut parents, group_of(positive)));
                 parents[a as usize] = b;
             }
         }
-        let mut groups: Vec<Vec<usize>> = Vec::new();
-        let mut group_of = HashMap::new();
-        for (index, query) in self.queries.iter().enumerate() {
-            let Some(&document) = documents_of(query).first() else { continue };
-            let group = *group_of.entry(root(&mut parents, document)).or_insert_with(|| {
+        let mut groups: Vec<Vec<u32>> = Vec::new();
+        let mut group_of_root = HashMap::new();
+        for (index, query) in (0..).zip(self.queries().iter()) {
+            let Some(first) = query.positives.first() else { continue };
+            let group = *group_of_root.entry(root(&mut parents, group_of(first))).or_insert_with(|| {
                 groups.push(Vec::new());
                 groups.len() - 1
             });
@@ -291,16 +365,13 @@ fn root(parents: &mut [u32], mut document: u32) -> u32 {
 }
 
 impl Corpus {
-    fn join(
-        file: &Path,
-        texts: Texts,
-        vectors: Arc<Vectors>,
-        defects: &mut Defects,
-    ) -> Result<Self, Failure> {
+    fn join(file: &Path, texts: Texts, vectors: &Vectors, defects: &mut Defects) -> Result<Self, Failure> {
+        let Texts { ids, keys: texts, .. } = texts;
         let mut missing = Missing::default();
-        let mut rows = Vec::with_capacity(texts.ids.len());
-        for id in texts.ids.as_slice() {
-            match vectors.index_of(id) {
+        let mut rows = Vec::with_capacity(ids.len());
+        for id in ids.iter() {
+            // There are fewer rows than 2³² as there are no more ids.
+            match vectors.index_of(id).and_then(|row| u32::try_from(row).ok()) {
                 Some(row) => rows.push(row),
                 None => missing.add(id),
             }
@@ -309,26 +380,26 @@ impl Corpus {
 
         let mut text_groups = Vec::with_capacity(rows.len());
         // Look-ups only.
-        let mut first_of_text: HashMap<&str, u32> = HashMap::new();
+        let mut first_of_text: HashMap<TextKey, u32> = HashMap::new();
         let mut first_of_vector: HashMap<&[u32], u32> = HashMap::new();
-        for (document, (text, &row)) in (0..).zip(texts.texts.iter().zip(&rows)) {
+        for (document, (text, &row)) in (0..).zip(texts.iter().zip(&rows)) {
             let example = |first: u32| {
-                let (id, first) = (&texts.ids[document], &texts.ids[first]);
+                let (id, first) = (&ids[document], &ids[first]);
                 move || format!("{} as {}", quoted(id), quoted(first))
             };
-            if text.trim().is_empty() {
-                defects.add(DefectKind::EmptyDocument, || quoted(&texts.ids[document]));
+            if text.is_blank() {
+                defects.add(DefectKind::EmptyDocument, || quoted(&ids[document]));
                 text_groups.push(document);
             } else {
-                let first = *first_of_text.entry(text).or_insert(document);
+                let first = *first_of_text.entry(*text).or_insert(document);
                 text_groups.push(first);
                 if first != document {
                     defects.add(DefectKind::RepeatedDocumentText, example(first));
                 }
             }
-            let vector = vectors.row(row);
-            if checked_norm(file, "document", &texts.ids[document], vector)? <= ZERO_NORM {
-                defects.add(DefectKind::ZeroDocumentVector, || quoted(&texts.ids[document]));
+            let vector = vectors.row(row as usize);
+            if checked_norm(file, "document", &ids[document], vector)? <= ZERO_NORM {
+                defects.add(DefectKind::ZeroDocumentVector, || quoted(&ids[document]));
                 continue;
             }
             let first = *first_of_vector.entry(bytemuck::cast_slice(vector)).or_insert(document);
@@ -337,10 +408,11 @@ impl Corpus {
             }
         }
         if rows.len() == 1 {
-            defects.add(DefectKind::SingleDocument, || quoted(&texts.ids[0]));
+            defects.add(DefectKind::SingleDocument, || quoted(&ids[0]));
         }
-        let byte_ranks = texts.ids.byte_ranks();
-        Ok(Self { texts, rows, vectors, byte_ranks, text_groups })
+        let byte_ranks = ids.byte_ranks().into();
+        let vectors = vectors.matrix().clone();
+        Ok(Self { ids, texts, rows: rows.into(), vectors, byte_ranks, text_groups })
     }
 
     /// The number of documents.
@@ -357,19 +429,19 @@ impl Corpus {
     /// When there is no such document; so do the methods below.
     #[must_use]
     pub fn id(&self, document: u32) -> &str {
-        &self.texts.ids[document]
+        &self.ids[document]
     }
 
-    /// The text of a document.
+    /// What tells whether the text of a document is that of another.
     #[must_use]
-    pub fn text(&self, document: u32) -> &str {
-        &self.texts.texts[document as usize]
+    pub fn text(&self, document: u32) -> TextKey {
+        self.texts[document as usize]
     }
 
     /// The vector of a document, as its file has it.
     #[must_use]
     pub fn vector(&self, document: u32) -> &[f32] {
-        self.vectors.row(self.rows[document as usize])
+        self.vectors.row(self.rows[document as usize] as usize)
     }
 
     /// The first document with the same text; the document itself where its text is empty.
@@ -381,7 +453,7 @@ impl Corpus {
     /// The document with this id.
     #[must_use]
     pub fn index_of(&self, id: &str) -> Option<u32> {
-        self.texts.ids.index_of(id)
+        self.ids.index_of(id)
     }
 
     /// For each document, the place of its id among all ids in ascending byte order: equal scores are ordered
@@ -389,6 +461,16 @@ impl Corpus {
     #[must_use]
     pub fn byte_ranks(&self) -> &[u32] {
         &self.byte_ranks
+    }
+
+    /// The same, shared.
+    pub(crate) fn shared_byte_ranks(&self) -> Arc<[u32]> {
+        Arc::clone(&self.byte_ranks)
+    }
+
+    /// The matrix that holds the vectors, and the row of each document in it.
+    pub(crate) fn matrix_and_rows(&self) -> (Matrix, Arc<[u32]>) {
+        (self.vectors.clone(), Arc::clone(&self.rows))
     }
 }
 
@@ -414,67 +496,79 @@ fn inline_embeddings(
     Err(Failure::input(file, problem))
 }
 
-/// Lists of documents, by the query that they belong to.
-struct ByQuery<'a> {
-    lists: HashMap<&'a str, &'a Labels>,
+/// Lists of documents by query, with the documents looked up in the corpus.
+struct Joined<'a> {
+    labels: &'a Labels,
+    /// For each document that is named, its index in the corpus.
+    documents: Vec<Option<u32>>,
 }
 
-impl<'a> ByQuery<'a> {
-    fn new(lists: &'a [Labels], queries: &Ids, defects: &mut Defects) -> Self {
-        for list in lists {
-            if queries.index_of(&list.query).is_none() {
-                defects.add(DefectKind::LabelsOfAbsentQuery, || quoted(&list.query));
+impl<'a> Joined<'a> {
+    fn new(labels: &'a Labels, corpus: &Corpus) -> Self {
+        Self { labels, documents: labels.documents.iter().map(|id| corpus.index_of(id)).collect() }
+    }
+
+    fn document(&self, label: &Label) -> Option<u32> {
+        self.documents[label.document as usize]
+    }
+
+    fn example(&self, query: &str, label: &Label) -> String {
+        format!("{} → {}", quoted(query), quoted(&self.labels.documents[label.document]))
+    }
+
+    /// Adds the relevant documents of a query to the open list.
+    fn add_positives(&self, query: &str, positives: &mut Lists<Judgement>, defects: &mut Defects) {
+        let labels = self.labels.of(query);
+        let mut seen = Seen::new(labels.len());
+        for label in labels {
+            let example = || self.example(query, label);
+            match self.document(label) {
+                None => defects.add(DefectKind::LabelOfAbsentDocument, example),
+                Some(document) if !seen.insert(document) => defects.add(DefectKind::RepeatedLabel, example),
+                Some(document) if label.grade > 0.0 => {
+                    positives.push(Judgement { document, grade: label.grade });
+                }
+                Some(_) => {}
             }
         }
-        Self { lists: lists.iter().map(|list| (list.query.as_str(), list)).collect() }
     }
 
-    fn get(&self, query: &str) -> Option<&'a Labels> {
-        self.lists.get(query).copied()
-    }
-}
-
-fn positives_of(
-    query: &str,
-    labels: Option<&Labels>,
-    corpus: &Corpus,
-    defects: &mut Defects,
-) -> Vec<Judgement> {
-    let mut seen = HashSet::new();
-    let mut positives = Vec::new();
-    for label in labels.into_iter().flat_map(|labels| &labels.documents) {
-        let example = || format!("{} → {}", quoted(query), quoted(&label.document));
-        match corpus.index_of(&label.document) {
-            None => defects.add(DefectKind::LabelOfAbsentDocument, example),
-            Some(document) if !seen.insert(document) => defects.add(DefectKind::RepeatedLabel, example),
-            Some(document) if label.grade > 0.0 => positives.push(Judgement { document, grade: label.grade }),
-            Some(_) => {}
-        }
-    }
-    positives
-}
-
-fn negatives_of(
-    query: &str,
-    labels: Option<&Labels>,
-    positives: &[Judgement],
-    corpus: &Corpus,
-    defects: &mut Defects,
-) -> Vec<u32> {
-    let mut seen = HashSet::new();
-    let mut negatives = Vec::new();
-    for label in labels.into_iter().flat_map(|labels| &labels.documents) {
-        let example = || format!("{} → {}", quoted(query), quoted(&label.document));
-        match corpus.index_of(&label.document) {
-            None => defects.add(DefectKind::NegativeOfAbsentDocument, example),
-            Some(document) if positives.iter().any(|positive| positive.document == document) => {
-                defects.add(DefectKind::NegativeIsRelevant, example);
+    /// Adds the documents that are known not to answer a query to the open list.
+    fn add_negatives(
+        &self,
+        query: &str,
+        positives: &[Judgement],
+        negatives: &mut Lists<u32>,
+        defects: &mut Defects,
+    ) {
+        let labels = self.labels.of(query);
+        let mut seen = Seen::new(labels.len());
+        for label in labels {
+            let example = || self.example(query, label);
+            match self.document(label) {
+                None => defects.add(DefectKind::NegativeOfAbsentDocument, example),
+                Some(document) if positives.iter().any(|positive| positive.document == document) => {
+                    defects.add(DefectKind::NegativeIsRelevant, example);
+                }
+                Some(document) if !seen.insert(document) => defects.add(DefectKind::RepeatedLabel, example),
+                Some(document) => negatives.push(document),
             }
-            Some(document) if !seen.insert(document) => defects.add(DefectKind::RepeatedLabel, example),
-            Some(document) => negatives.push(document),
         }
     }
-    negatives
+}
+
+/// The documents of one list that were there already; a list of one, the usual case, needs no memory.
+struct Seen(Option<HashSet<u32>>);
+
+impl Seen {
+    fn new(labels: usize) -> Self {
+        Self((labels > 1).then(HashSet::new))
+    }
+
+    /// Whether the document is new.
+    fn insert(&mut self, document: u32) -> bool {
+        self.0.as_mut().is_none_or(|seen| seen.insert(document))
+    }
 }
 
 /// Counts ids without a vector.
@@ -566,20 +660,20 @@ mod tests {
     }
 
     fn positives(task: &RetrievalTask, query: usize) -> Vec<(&str, f64)> {
-        let positives = &task.queries()[query].positives;
+        let positives = task.query(query).positives;
         positives.iter().map(|positive| (task.corpus().id(positive.document), positive.grade)).collect()
     }
 
     #[test]
     fn queries_and_documents_keep_their_order_and_find_their_vectors() {
         let task = join(&[QUERIES, CORPUS, LABELS, QUERY_VECTORS, CORPUS_VECTORS]).expect("joined");
-        assert_eq!(task.queries().iter().map(|query| &*query.id).collect::<Vec<_>>(), ["q2", "q1", "q3"]);
-        assert_eq!((&*task.queries()[0].text, task.query_vector(0)), ("b", &[0.0, 1.0][..]));
+        assert_eq!(task.queries().iter().map(|query| query.id).collect::<Vec<_>>(), ["q2", "q1", "q3"]);
+        assert_eq!((task.query(0).text, task.query_vector(0)), (TextKey::of("b"), &[0.0, 1.0][..]));
         assert_eq!(positives(&task, 0), [("d2", 1.0), ("d1", 1.0)]);
         let corpus = task.corpus();
         assert_eq!(
             (corpus.len(), corpus.id(1), corpus.text(1), corpus.vector(1)),
-            (3, "d1", "x", &[1.0, 0.1][..])
+            (3, "d1", TextKey::of("x"), &[1.0, 0.1][..])
         );
         assert_eq!((corpus.index_of("d3"), corpus.byte_ranks()), (Some(2), &[1, 0, 2][..]));
         assert_eq!(task.dim(), 2);
@@ -590,7 +684,7 @@ mod tests {
     fn labels_of_absent_documents_are_dropped_and_named() {
         let task =
             with(r#""relevant_docs": {"q1": ["gone", "d1"], "q2": ["gone"], "q3": ["d3"]}"#).expect("joined");
-        assert_eq!(task.queries().iter().map(|query| &*query.id).collect::<Vec<_>>(), ["q1", "q3"]);
+        assert_eq!(task.queries().iter().map(|query| query.id).collect::<Vec<_>>(), ["q1", "q3"]);
         assert_eq!(positives(&task, 0), [("d1", 1.0)]);
         let lines: Vec<_> = task.defects().iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -630,9 +724,9 @@ mod tests {
     fn negatives_are_kept_unless_they_are_relevant_repeated_or_absent() {
         let task = with(r#""negative_docs": {"q1": ["d3", "d1", "gone", "d2", "d3"], "ghost": ["d1"]}"#)
             .expect("joined");
-        let negatives: Vec<_> = task.queries()[1].negatives.iter().map(|&d| task.corpus().id(d)).collect();
+        let negatives: Vec<_> = task.query(1).negatives.iter().map(|&d| task.corpus().id(d)).collect();
         assert_eq!(negatives, ["d3", "d2"]);
-        assert!(task.queries()[0].negatives.is_empty());
+        assert!(task.query(0).negatives.is_empty());
         let defects = task.defects();
         assert_eq!(defects.count(DefectKind::NegativeIsRelevant), 1);
         assert_eq!(defects.count(DefectKind::NegativeOfAbsentDocument), 1);
@@ -649,7 +743,7 @@ mod tests {
             CORPUS_VECTORS,
         ])
         .expect("joined");
-        assert_eq!(task.queries()[0].negatives, [0]);
+        assert_eq!(task.query(0).negatives, [0]);
         assert!(task.defects().count(DefectKind::NegativeIsRelevant) == 0);
     }
 
@@ -835,7 +929,7 @@ mod tests {
     }
 
     fn ids(task: &RetrievalTask) -> Vec<&str> {
-        task.queries().iter().map(|query| &*query.id).collect()
+        task.queries().iter().map(|query| query.id).collect()
     }
 
     #[test]
@@ -900,7 +994,7 @@ mod tests {
             let task = task_of(&labels, |d| (d / 2).to_string());
             let Ok((rest, split_off)) = task.split_by_document(share, seed) else { return Ok(()) };
             let texts = |task: &RetrievalTask| -> HashSet<u32> {
-                let positives = task.queries().iter().flat_map(|query| &query.positives);
+                let positives = task.queries().iter().flat_map(|query| query.positives);
                 positives.map(|positive| task.corpus().text_group(positive.document)).collect()
             };
             prop_assert!(texts(&rest).is_disjoint(&texts(&split_off)));

@@ -1,6 +1,7 @@
 //! `host-cli train`: load, split, fit, compare, save.
 
 use core::fmt::Write;
+use core::num::NonZeroUsize;
 use core::time::Duration;
 use std::collections::HashSet;
 use std::path::Path;
@@ -14,24 +15,51 @@ use serde_json::json;
 use crate::adapter_file;
 use crate::failure::Failure;
 use crate::files::check_output;
-use crate::fit::{Adapter, Fit, Progress, Recipe, Settings, fit, optimizer_name, require_negatives};
+use crate::fit::{Adapter, Event, Fit, Progress, Recipe, Settings, fit, optimizer_name, require_negatives};
 use crate::metrics::Metric;
 use crate::options::{OptimizerName, ScheduleName, TrainOptions};
+use crate::parallel::available_threads;
 use crate::ranking::Index;
 use crate::report::{Comparison, SplitReport, json_object};
 use crate::retrieval_task::RetrievalTask;
+use crate::run_log::RunLog;
+use crate::texts::TextKey;
 use crate::vectors::Embeddings;
 
 /// Name and version of this program, as adapter files have it.
-const TOOL: &str = concat!("host-cli ", env!("CARGO_PKG_VERSION"));
+pub(crate) const TOOL: &str = concat!("host-cli ", env!("CARGO_PKG_VERSION"));
+
+/// How long a progress bar stays as it is.
+const SHOWN_EVERY: Duration = Duration::from_millis(100);
 
 /// Runs the command; returns what to print on stdout.
 ///
 /// # Errors
 ///
-/// Every [`Failure`]; nothing is written then.
+/// Every [`Failure`]; nothing is written then, except that a log that was begun ends with the failure.
 pub fn run(options: &TrainOptions, level: Level, note: &mut dyn FnMut(&str)) -> Result<String, Failure> {
     check_output(&options.output, options.force)?;
+    let mut log = match &options.log {
+        Some(file) if *file == options.output => {
+            return Err(Failure::Usage("--log and --output name the same file".to_owned()));
+        }
+        Some(file) => Some(RunLog::create(file, options.force, options.log_every)?),
+        None => None,
+    };
+    let result = run_logged(options, level, note, &mut log);
+    if let (Err(failure), Some(log)) = (&result, &mut log) {
+        log.finish(Err(failure))?;
+    }
+    result
+}
+
+/// As [`run`], with the log open, which gets to know of a success.
+fn run_logged(
+    options: &TrainOptions,
+    level: Level,
+    note: &mut dyn FnMut(&str),
+    log: &mut Option<RunLog>,
+) -> Result<String, Failure> {
     let settings = settings(options);
     let embeddings = options.common.embeddings.as_deref().map(Embeddings::load).transpose()?;
     let mut load = |file: &Path| -> Result<RetrievalTask, Failure> {
@@ -44,11 +72,13 @@ pub fn run(options: &TrainOptions, level: Level, note: &mut dyn FnMut(&str)) -> 
     let whole = load(&options.train)?;
     let given_validation = options.validation.as_deref().map(&mut load).transpose()?;
     let test = options.test.as_deref().map(&mut load).transpose()?;
+    // The tasks have the vectors that they need; the ids of all others need not stay.
+    drop(embeddings);
     for other in given_validation.iter().chain(&test) {
         require_same_dim(&whole, other)?;
     }
 
-    require_negatives(&whole, settings.recipe, "training pairs")?;
+    require_negatives(&whole, &settings, "training pairs")?;
     let (train, validation) = match given_validation {
         Some(validation) => (whole, Some(validation)),
         None if settings.recipe == Recipe::Reference => (whole, None),
@@ -61,14 +91,15 @@ pub fn run(options: &TrainOptions, level: Level, note: &mut dyn FnMut(&str)) -> 
                 options.seed
             ));
             let left = "training pairs left by the split for validation (give --validation to keep all)";
-            require_negatives(&train, settings.recipe, left)?;
+            require_negatives(&train, &settings, left)?;
             (train, Some(validation))
         }
     };
-    let index = Index::new(train.corpus(), train.dim(), level)?;
+    let threads = options.common.threads.unwrap_or_else(available_threads);
+    let index = Index::new(train.corpus(), level)?.with_threads(threads);
     let validation = match validation {
         Some(task) => {
-            let index = index_of(&task, &train, &index, level)?;
+            let index = index_of(&task, &train, &index, level, threads)?;
             Some((task, index))
         }
         None => None,
@@ -77,13 +108,24 @@ pub fn run(options: &TrainOptions, level: Level, note: &mut dyn FnMut(&str)) -> 
     let started = Instant::now();
     let bar = progress_bar(options.common.quiet);
     let chooser = validation.as_ref().map(|(task, index)| (task, index));
-    let fitted = fit(&train, &index, chooser, &settings, level, |progress| {
-        if progress.step == 1 {
-            bar.set_length(u64::from(progress.steps));
+    let mut shown: Option<Instant> = None;
+    let fitted = fit(&train, &index, chooser, &settings, level, |event| {
+        if let Some(log) = log {
+            log.observe(event, &settings)?;
         }
-        let Progress { epoch, loss, lr, .. } = progress;
-        bar.set_message(format!("epoch {epoch}/{} loss {loss:.4} lr {lr:.2e}", settings.epochs));
-        bar.set_position(u64::from(progress.step));
+        match event {
+            Event::Start(shapes) => bar.set_length(u64::from(shapes.steps)),
+            // A bar that no one sees, or saw a moment ago, is not worth the words.
+            Event::Step(_) if bar.is_hidden() || shown.is_some_and(|shown| shown.elapsed() < SHOWN_EVERY) => {
+            }
+            Event::Step(Progress { step, epoch, loss, lr, .. }) => {
+                bar.set_message(format!("epoch {epoch}/{} loss {loss:.4} lr {lr:.2e}", settings.epochs));
+                bar.set_position(u64::from(step));
+                shown = Some(Instant::now());
+            }
+            Event::Epoch(..) => {}
+        }
+        Ok(())
     });
     bar.finish_and_clear();
     let fitted = fitted?;
@@ -98,7 +140,7 @@ pub fn run(options: &TrainOptions, level: Level, note: &mut dyn FnMut(&str)) -> 
         splits.push(split_report("validation", task, index, &fitted.adapter, &trained_on)?);
     }
     if let Some(task) = &test {
-        let index = index_of(task, &train, &index, level)?;
+        let index = index_of(task, &train, &index, level, threads)?;
         splits.push(split_report("test", task, &index, &fitted.adapter, &trained_on)?);
     }
     if splits.is_empty() {
@@ -114,6 +156,9 @@ pub fn run(options: &TrainOptions, level: Level, note: &mut dyn FnMut(&str)) -> 
         .flatten();
     let metadata = metadata(options, &settings, &fitted, validation_ndcg, &train);
     adapter_file::save(&options.output, options.force, &fitted.adapter, metadata)?;
+    if let Some(log) = log {
+        log.finish(Ok(&fitted))?;
+    }
     Ok(if options.common.json {
         json_text(&splits, &fitted, &settings, seconds)
     } else {
@@ -181,11 +226,12 @@ fn index_of(
     train: &RetrievalTask,
     index: &Index,
     level: Level,
+    threads: NonZeroUsize,
 ) -> Result<Index, Failure> {
     if core::ptr::eq(task.corpus(), train.corpus()) {
         return Ok(index.clone());
     }
-    Index::new(task.corpus(), task.dim(), level)
+    Ok(Index::new(task.corpus(), level)?.with_threads(threads))
 }
 
 /// A bar on stderr, if that is a terminal and the user wants one.
@@ -203,9 +249,9 @@ fn progress_bar(quiet: bool) -> ProgressBar {
 }
 
 /// Documents that training has seen as an answer, by id and text: another file's ids may name other documents.
-fn trained_documents(train: &RetrievalTask) -> HashSet<(&str, &str)> {
+fn trained_documents(train: &RetrievalTask) -> HashSet<(&str, TextKey)> {
     let corpus = train.corpus();
-    let positives = train.queries().iter().flat_map(|query| &query.positives);
+    let positives = train.queries().iter().flat_map(|query| query.positives);
     positives.map(|positive| (corpus.id(positive.document), corpus.text(positive.document))).collect()
 }
 
@@ -219,12 +265,12 @@ fn split_report(
     task: &RetrievalTask,
     index: &Index,
     adapter: &Adapter,
-    trained_on: &HashSet<(&str, &str)>,
+    trained_on: &HashSet<(&str, TextKey)>,
 ) -> Result<SplitReport, Failure> {
     let all = comparison(task, index, adapter)?;
     let corpus = task.corpus();
     let seen = |query: usize| {
-        let positives = &task.queries()[query].positives;
+        let positives = task.query(query).positives;
         positives.iter().any(|p| trained_on.contains(&(corpus.id(p.document), corpus.text(p.document))))
     };
     let mut groups = Vec::new();
@@ -302,6 +348,7 @@ fn json_text(splits: &[SplitReport], fitted: &Fit, settings: &Settings, seconds:
             "validation_ndcg@10": ndcg,
             "kept_epoch": fitted.kept_epoch,
             "pairs": fitted.pairs,
+            "queries_visited": fitted.queries_visited,
             "settings": settings,
         }
     });
@@ -323,9 +370,10 @@ fn text(
     let first = fitted.epochs.first().map_or(f64::NAN, |epoch| epoch.loss);
     let last = fitted.epochs.last().map_or(f64::NAN, |epoch| epoch.loss);
     text += &format!(
-        "{} steps on {} pairs in {:.1} s; mean loss {first:.4} in the first epoch, {last:.4} in the last\n",
+        "{} steps on {} pairs of {} queries in {:.1} s; mean loss {first:.4} in the first epoch, {last:.4} in the last\n",
         fitted.steps,
         fitted.pairs,
+        fitted.queries_visited,
         seconds.as_secs_f64()
     );
     let worse = splits.iter().filter_map(|split| ndcg_pair(&split.all).map(|pair| (&split.name, pair)));

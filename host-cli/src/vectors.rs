@@ -1,13 +1,16 @@
 //! Embedding vectors: a matrix with an id per row, from a JSON file or memory-mapped `.npy` files.
 
+use std::fmt;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
 use half::f16;
 use memmap2::Mmap;
-use npyz::{DType, Deserialize, Endianness, NpyFile, NpyHeader, Order, TypeChar};
+use npyz::{DType, Deserialize as NpyElement, Endianness, NpyFile, NpyHeader, Order, TypeChar};
+use serde::de::{self, DeserializeSeed, Deserializer, SeqAccess, Visitor};
 
+use crate::contents::{self, Contents};
 use crate::failure::Failure;
 use crate::ids::{IdText, Ids, Rejected};
 use crate::json::{self, Place, quoted};
@@ -57,7 +60,7 @@ impl Vectors {
         }
         if let Some((row, component)) = matrix.first_non_finite() {
             let value = matrix.row(row)[component];
-            let id = quoted(&ids.as_slice()[row]);
+            let id = ids.iter().nth(row).map_or_else(String::new, quoted);
             let problem = format!(
                 "row {row} ({id}) component {component}: found {value} as a 32-bit float, \
                  expected a finite number; embed this text again"
@@ -108,7 +111,13 @@ impl Vectors {
     /// When there is no such row.
     #[must_use]
     pub fn id(&self, row: usize) -> &str {
-        &self.ids.as_slice()[row]
+        u32::try_from(row).ok().and_then(|row| self.ids.get(row)).unwrap_or_else(|| panic!("no row {row}"))
+    }
+
+    /// The vectors without their ids.
+    #[must_use]
+    pub fn matrix(&self) -> &Matrix {
+        &self.matrix
     }
 
     /// The row of an id.
@@ -176,7 +185,7 @@ pub struct Matrix {
 
 #[derive(Clone, Debug)]
 enum Storage {
-    Owned(Arc<[f32]>),
+    Owned(Arc<Vec<f32>>),
     /// Little-endian `f32` from this offset to the end of the file; checked when made to be a multiple of 4
     /// bytes at an address that is a multiple of 4.
     Mapped {
@@ -204,7 +213,7 @@ impl Matrix {
             let offset = map.len() - npy.data.len();
             Storage::Mapped { map: Arc::new(map), offset }
         } else {
-            Storage::Owned(npy.read().map_err(|problem| Failure::input(file, problem))?)
+            Storage::Owned(npy.read().map_err(|problem| Failure::input(file, problem))?.into())
         };
         Ok(Self { rows, dim, storage })
     }
@@ -218,7 +227,7 @@ impl Matrix {
         let refuse = |problem| Failure::input(file, problem);
         let npy = Npy::parse(bytes).map_err(refuse)?;
         let (rows, dim) = (npy.rows, npy.dim);
-        Ok(Self { rows, dim, storage: Storage::Owned(npy.read().map_err(refuse)?) })
+        Ok(Self { rows, dim, storage: Storage::Owned(npy.read().map_err(refuse)?.into()) })
     }
 
     /// The number of rows.
@@ -261,7 +270,6 @@ impl Matrix {
 }
 
 /// Maps a file for reading; an empty file is refused since it cannot be mapped everywhere.
-#[allow(unsafe_code, reason = "mapping a file is the only way to read vectors without copying them")]
 fn map(file: &Path) -> Result<Mmap, Failure> {
     let unreadable = |error| Failure::unreadable(file, &error);
     let opened = File::open(file).map_err(unreadable)?;
@@ -272,13 +280,7 @@ fn map(file: &Path) -> Result<Mmap, Failure> {
     if found.len() == 0 {
         return Err(Failure::input(file, "the file is empty, expected a .npy file"));
     }
-    // SAFETY: the map is read-only and owned by the value that borrows from it. Soundness further needs that
-    // no one rewrites or shortens the file while it is mapped; no program can check that, and every user of a
-    // mapped file asks it of the machine. What can be done is done: the bytes are read as `u8` and `f32`
-    // only, for which every bit pattern is a value, and every access is a slice checked against the length of
-    // the map, so changed contents could only give changed numbers. A file shortened meanwhile ends the
-    // process by a signal.
-    unsafe { Mmap::map(&opened) }.map_err(unreadable)
+    contents::map(&opened).map_err(unreadable)
 }
 
 /// The contents of a `.npy` file, all checked but the values.
@@ -331,11 +333,10 @@ impl<'a> Npy<'a> {
     }
 
     /// All elements as `f32`, row after row.
-    fn read(self) -> Result<Arc<[f32]>, String> {
+    fn read(self) -> Result<Vec<f32>, String> {
         let order = self.header.order();
         let values = self.element.read_all(self.header, self.data)?;
-        let values = if order == Order::Fortran { transposed(&values, self.rows, self.dim) } else { values };
-        Ok(values.into())
+        Ok(if order == Order::Fortran { transposed(&values, self.rows, self.dim) } else { values })
     }
 }
 
@@ -424,7 +425,7 @@ impl Element {
     }
 }
 
-fn read<T: Deserialize>(header: NpyHeader, data: &[u8], convert: fn(T) -> f32) -> Result<Vec<f32>, String> {
+fn read<T: NpyElement>(header: NpyHeader, data: &[u8], convert: fn(T) -> f32) -> Result<Vec<f32>, String> {
     let elements = NpyFile::with_header(header, data).data::<T>().map_err(|error| error.to_string())?;
     elements.map(|element| element.map(convert)).collect::<Result<_, _>>().map_err(|error| error.to_string())
 }
@@ -437,22 +438,47 @@ fn transposed(columns: &[f32], rows: usize, dim: usize) -> Vec<f32> {
 
 /// Reads a JSON list of distinct ids, strings or integers.
 fn load_ids(file: &Path) -> Result<Ids, Failure> {
-    let bytes = std::fs::read(file).map_err(|error| Failure::unreadable(file, &error))?;
-    let text = json::text_of(file, &bytes)?;
-    let list: Vec<IdText> =
-        serde_json::from_slice(text).map_err(|error| json::failure(file, text, &Place::default(), &error))?;
-    let mut ids = Ids::default();
-    for IdText(id) in &list {
-        ids.push(id).map_err(|rejected| {
-            let entry = ids.len() + 1;
-            let advice = match rejected {
-                Rejected::Duplicate { .. } => "; every row needs an id of its own",
-                Rejected::TooMany => "",
-            };
-            Failure::input(file, format!("entry {entry} is {}: {rejected}{advice}", quoted(id)))
-        })?;
+    let contents = Contents::of(file)?;
+    let text = json::text_of(file, &contents)?;
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    IdList
+        .deserialize(&mut deserializer)
+        .and_then(|ids| deserializer.end().map(|()| ids))
+        .map_err(|error| json::failure(file, text, &Place::default(), &error))
+}
+
+/// Reads ids one by one.
+struct IdList;
+
+impl<'de> DeserializeSeed<'de> for IdList {
+    type Value = Ids;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Ids, D::Error> {
+        deserializer.deserialize_seq(self)
     }
-    Ok(ids)
+}
+
+impl<'de> Visitor<'de> for IdList {
+    type Value = Ids;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a sequence")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Ids, A::Error> {
+        let mut ids = Ids::default();
+        while let Some(IdText(id)) = list.next_element()? {
+            ids.push(&id).map_err(|rejected| {
+                let entry = ids.len() + 1;
+                let advice = match rejected {
+                    Rejected::Duplicate { .. } => "; every row needs an id of its own",
+                    Rejected::TooMany => "",
+                };
+                de::Error::custom(format!("entry {entry} is {}: {rejected}{advice}", quoted(&id)))
+            })?;
+        }
+        Ok(ids)
+    }
 }
 
 #[cfg(test)]

@@ -115,7 +115,7 @@ fn every_data_set_of_the_collection_has_its_stated_outcome() {
             }
             Used(queries, hit_rate, mrr, defects) => {
                 let task = result.unwrap_or_else(|failure| panic!("{failure}"));
-                let index = Index::new(task.corpus(), task.dim(), Level::detect()).expect("an index");
+                let index = Index::new(task.corpus(), Level::detect()).expect("an index");
                 let evaluation = index.evaluate(&task, None::<&Linear<Vec<Lanes>>>).expect("evaluated");
                 let mean = |measure, k| {
                     evaluation.mean(Metric::new(measure, k).expect("a valid k")).expect("standard")

@@ -404,7 +404,7 @@ fn whole_runs(cases: &mut Cases) {
 }
 
 fn positive(task: &RetrievalTask, query: usize) -> Vec<f32> {
-    task.corpus().vector(task.queries()[query].positives[0].document).to_vec()
+    task.corpus().vector(task.query(query).positives[0].document).to_vec()
 }
 
 fn mean_reciprocal_rank(task: &RetrievalTask, adapter: &Linear<Vec<Lanes>>) -> f64 {
@@ -419,7 +419,7 @@ fn mean_reciprocal_rank(task: &RetrievalTask, adapter: &Linear<Vec<Lanes>>) -> f
         adapter.apply(task.query_vector(index), &mut output).expect("an output");
         let scores = cosines(&output, &documents, dim).concat();
         let ranking = best_documents(&scores, corpus.byte_ranks(), corpus.len());
-        sum += metric.value(&Judged::new(&ranking, &query.positives, Gain::Binary));
+        sum += metric.value(&Judged::new(&ranking, query.positives, Gain::Binary));
     }
     sum / task.queries().len() as f64
 }

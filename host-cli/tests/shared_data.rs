@@ -37,10 +37,12 @@ fn every_base_figure_is_reproduced_to_four_digits() {
     for (set, model, queries, expected) in BASE {
         let embeddings = Embeddings::load(&data.join(set).join(model)).expect("vectors");
         let task = RetrievalTask::load(&data.join(set).join("test.json"), Some(&embeddings)).expect("a task");
-        let index = Index::new(task.corpus(), task.dim(), Level::detect()).expect("an index");
+        let index = Index::new(task.corpus(), Level::detect()).expect("an index");
         let rankings = index.rank(&task, None::<&Linear<Vec<Lanes>>>).expect("ranked");
-        let judged =
-            rankings.iter().zip(task.queries()).map(|(ranking, query)| (&ranking[..], &query.positives[..]));
+        let judged = rankings
+            .iter()
+            .zip(task.queries().iter())
+            .map(|(ranking, query)| (&ranking[..], query.positives));
         let evaluation = evaluate(&Metric::STANDARD, Gain::Binary, judged).expect("evaluated");
         assert_eq!(evaluation.queries().len(), queries, "{set}");
         let figures = [

@@ -12,7 +12,7 @@ use crate::cross_entropy::{
 use crate::lanes::{LANES, Lanes, PanelMatrix, panel_len, panels};
 use crate::linear::{Linear, linear_len};
 use crate::normalize::{normalize_backward_panel, normalize_rows};
-use crate::retrieve::cosine_scores;
+use crate::retrieve::{Found, TopK, cosine_scores, normalize_queries, offer_block, score_documents};
 use crate::schedule::{Decay, Schedule};
 use crate::simd::{Level, dispatch};
 use crate::tile::{Store, accumulate_columns, product_columns};
@@ -102,6 +102,30 @@ fn all_levels_of_this_processor_are_here() {
     }
     #[cfg(target_arch = "aarch64")]
     assert!(names.contains(&"neon"));
+}
+
+#[test]
+fn a_score_that_is_no_number_is_refused_wherever_it_stands() {
+    on_every_level!(level => {
+        for bad in 0..LANES {
+            let mut scores = [Lanes([0.25; LANES]); 5];
+            scores[3].0[bad] = f32::NAN;
+            let mut storage = [Found::default(); 2 * LANES];
+            let mut best: Vec<TopK<'_>> = storage.chunks_exact_mut(2).map(TopK::new).collect();
+            let refused = offer_block(level, &scores, &[0, 1, 2, 3, 4], 10, &mut best);
+            assert_eq!(refused, Err(crate::Error::NotFinite { what: "score", row: 13 }));
+            // A lane without a query is not looked at.
+            let mut best: Vec<TopK<'_>> = storage.chunks_exact_mut(2).map(TopK::new).take(bad).collect();
+            offer_block(level, &scores, &[0, 1, 2, 3, 4], 10, &mut best).unwrap();
+        }
+        let mut storage = [Found::default(); 2];
+        let mut best = [TopK::new(&mut storage)];
+        assert!(offer_block(level, &[Lanes::ZERO; 3], &[0, 1], 0, &mut best).is_err());
+        let mut too_many: Vec<TopK<'_>> = (0..=LANES).map(|_| TopK::new(&mut [])).collect();
+        assert!(offer_block(level, &[Lanes::ZERO; 2], &[0, 1], 0, &mut too_many).is_err());
+        assert!(score_documents(level, &[Lanes::ZERO; 3], &[1.0; 6], 3, &mut [Lanes::ZERO; 3]).is_err());
+        assert!(normalize_queries(level, &[1.0; 6], 3, &mut [Lanes::ZERO; 2]).is_err());
+    });
 }
 
 #[test]
@@ -289,6 +313,58 @@ proptest! {
                     let expected = reference::reference_cosine_score(&query, document);
                     assert!(same(scores.get(i, j).unwrap(), expected));
                 }
+            }
+        });
+    }
+
+    #[test]
+    fn blocks_of_documents_score_as_all_at_once(rows in 1usize..70, dim in 1usize..40, count in 1usize..40, block in 1usize..40) {
+        let queries = ordinary_values(rows * dim, 1);
+        let documents = ordinary_values(count * dim, 2);
+        on_every_level!(level => {
+            let mut panels_of_queries = vec![Lanes::ZERO; panel_len(rows, dim)];
+            let mut whole = vec![Lanes::ZERO; panel_len(rows, count)];
+            cosine_scores(level, &queries, &documents, dim, &mut panels_of_queries, &mut whole).unwrap();
+            normalize_queries(level, &queries, dim, &mut panels_of_queries).unwrap();
+            for (first, documents) in (0..).step_by(block).zip(documents.chunks(block * dim)) {
+                let here = documents.len() / dim;
+                let mut scores = vec![Lanes::ZERO; panels(rows) * here];
+                score_documents(level, &panels_of_queries, documents, dim, &mut scores).unwrap();
+                for (panel, scores) in scores.chunks_exact(here).enumerate() {
+                    assert_eq!(scores, &whole[panel * count + first..][..here]);
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn the_best_documents_are_the_defined_ones_at_every_capacity(
+        rows in 1usize..=LANES,
+        count in 0usize..70,
+        capacity in 0usize..40,
+        block in 1usize..20,
+        seed in any::<u64>(),
+        values in any_values(70 * LANES),
+        coarse in any::<bool>(),
+    ) {
+        // Few distinct scores make many ties; a place among the ids of its own for each document, in no order.
+        let value = |x: f32| if coarse { (x * 2.0) as i32 as f32 } else if x.is_nan() { -0.0 } else { x };
+        let scores = columns(&values[..count * LANES].iter().map(|&x| value(x)).collect::<Vec<_>>());
+        let mut order: Vec<u32> = (0..count as u32).collect();
+        crate::sample::shuffle(&mut order, &mut crate::sample::Generator::new(seed));
+        on_every_level!(level => {
+            let mut storage = vec![Found { score: f32::NAN, order: 7, document: 7 }; rows * capacity];
+            let mut best: Vec<TopK<'_>> = match capacity {
+                0 => (0..rows).map(|_| TopK::new(&mut [])).collect(),
+                _ => storage.chunks_exact_mut(capacity).map(TopK::new).collect(),
+            };
+            for (first, (scores, order)) in (0..).step_by(block).zip(scores.chunks(block).zip(order.chunks(block))) {
+                offer_block(level, scores, order, first, &mut best).unwrap();
+            }
+            for (l, best) in best.into_iter().enumerate() {
+                let mut expected = vec![Found::default(); capacity];
+                let held = reference::reference_top_k(&lane(&scores, l), &order, &mut expected);
+                assert_eq!(best.into_sorted(), &expected[..held], "query {l}");
             }
         });
     }

@@ -47,7 +47,7 @@ pub use error::Error;
 pub use lanes::{LANES, Lanes, MAX_DIM, PanelMatrix, panel_len, panels};
 pub use linear::{Linear, linear_len};
 pub use normalize::{NORM_FLOOR, normalize_rows};
-pub use retrieve::cosine_scores;
+pub use retrieve::{Found, TopK, cosine_scores, normalize_queries, offer_block, score_documents};
 #[cfg(feature = "train")]
 pub use schedule::{Decay, Schedule};
 pub use simd::Level;

@@ -1,4 +1,4 @@
-//! Scores of documents for transformed queries.
+//! Scores of documents for transformed queries, and the best of them.
 
 use crate::error::Error;
 use crate::lanes::{LANES, Lanes, check_dim, check_len, panel_len};
@@ -14,6 +14,9 @@ use crate::transpose::rows_to_panel;
 /// [`normalize_rows`](crate::normalize_rows). `scratch` holds [`panel_len(rows, dim)`](panel_len) elements. `scores`
 /// holds [`panel_len(rows, N)`](panel_len): it is a [`PanelMatrix`](crate::PanelMatrix) of `rows × N` afterwards. A zero query or document
 /// scores 0. Equal documents score equally.
+///
+/// It is [`normalize_queries`] followed by [`score_documents`]; call these where the same queries meet one block of
+/// documents after another.
 ///
 /// # Errors
 /// [`Error::Dimension`] or [`Error::Length`]; `scores` is as before.
@@ -31,25 +34,66 @@ pub fn cosine_scores(
     check_len("documents", candidates * dim, documents.len())?;
     check_len("scratch", panel_len(rows, dim), scratch.len())?;
     check_len("scores", panel_len(rows, candidates), scores.len())?;
+    normalize_queries(level, queries, dim, scratch)?;
+    score_documents(level, scratch, documents, dim, scores)
+}
+
+/// Normalises `rows` queries into panels whose rows are queries, as [`score_documents`] takes them.
+///
+/// `queries` is `rows × dim`, row-major; `panels` holds [`panel_len(rows, dim)`](panel_len) elements. Unused lanes
+/// become +0.
+///
+/// # Errors
+/// [`Error::Dimension`] or [`Error::Length`]; `panels` is as before.
+pub fn normalize_queries(
+    level: Level,
+    queries: &[f32],
+    dim: usize,
+    panels: &mut [Lanes],
+) -> Result<(), Error> {
+    check_dim("dim", dim)?;
+    let rows = queries.len() / dim;
+    check_len("queries", rows * dim, queries.len())?;
+    check_len("panels", panel_len(rows, dim), panels.len())?;
     check_subnormals()?;
-    if candidates == 0 {
-        return Ok(());
-    }
-    let panels = scratch.chunks_exact_mut(dim).zip(scores.chunks_exact_mut(candidates));
-    for ((panel, scores), queries) in panels.zip(queries.chunks(LANES * dim)) {
-        dispatch!(level, s => score_panel(s, queries, panel, documents, scores));
+    for (panel, queries) in panels.chunks_exact_mut(dim).zip(queries.chunks(LANES * dim)) {
+        dispatch!(level, s => {
+            rows_to_panel(s, queries, dim, panel);
+            normalize_panel(s, panel);
+        });
     }
     Ok(())
 }
 
-/// Up to sixteen queries against all documents; `panel` takes the queries, a [`Lanes`] per component.
+/// Scores of `N` documents for the queries in `panels`, which [`normalize_queries`] made.
+///
+/// `documents` is `N × dim`, row-major, normalised. `scores` holds `N` elements for each panel of queries, panel after
+/// panel.
+///
+/// # Errors
+/// [`Error::Dimension`] or [`Error::Length`]; `scores` is as before.
+pub fn score_documents(
+    level: Level,
+    panels: &[Lanes],
+    documents: &[f32],
+    dim: usize,
+    scores: &mut [Lanes],
+) -> Result<(), Error> {
+    check_dim("dim", dim)?;
+    let (count, candidates) = (panels.len() / dim, documents.len() / dim);
+    check_len("panels", count * dim, panels.len())?;
+    check_len("documents", candidates * dim, documents.len())?;
+    check_len("scores", count * candidates, scores.len())?;
+    check_subnormals()?;
+    dispatch!(level, s => score_panels(s, panels, documents, dim, scores));
+    Ok(())
+}
+
 #[inline(always)]
-fn score_panel<S: Simd>(s: S, queries: &[f32], panel: &mut [Lanes], documents: &[f32], scores: &mut [Lanes]) {
-    let dim = panel.len();
-    rows_to_panel(s, queries, dim, panel);
-    normalize_panel(s, panel);
-    product_rows(s, panel, dim, documents, dim, |_, candidate, acc| {
-        if let Some(place) = scores.get_mut(candidate) {
+fn score_panels<S: Simd>(s: S, panels: &[Lanes], documents: &[f32], dim: usize, scores: &mut [Lanes]) {
+    let candidates = documents.len() / dim;
+    product_rows(s, panels, dim, documents, dim, |panel, candidate, acc| {
+        if let Some(place) = scores.get_mut(panel * candidates + candidate) {
             *place = s.to_lanes(acc);
         }
     });
@@ -63,4 +107,205 @@ pub fn reference_cosine_score(query: &[f32], document: &[f32]) -> f32 {
         acc = math::fma(q, d, acc);
     }
     acc
+}
+
+/// A document with its score.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Found {
+    /// The score, never NaN.
+    pub score: f32,
+    /// The document's place among all ids in ascending order: of equal scores the lower place is better.
+    pub order: u32,
+    /// The document.
+    pub document: u32,
+}
+
+impl Found {
+    /// Whether `self` comes before `other`: a higher score, or an equal one (−0 equals +0) and a lower place.
+    #[must_use]
+    pub fn is_before(&self, other: &Self) -> bool {
+        self.score > other.score || (self.score == other.score && self.order < other.order)
+    }
+}
+
+/// The best documents offered so far, at most as many as fit the caller's storage.
+///
+/// What it holds depends on the set of documents offered alone, not on their sequence, as long as no two have the same
+/// score and place. Offering costs a comparison, and a logarithm of the capacity when the document enters.
+///
+/// ```
+/// use query_adapter::{Found, TopK};
+///
+/// let mut storage = [Found::default(); 2];
+/// let mut best = TopK::new(&mut storage);
+/// for (document, score) in [(0, 0.1), (1, 0.9), (2, 0.9), (3, 0.4)] {
+///     best.offer(Found { score, order: 9 - document, document })?;
+/// }
+/// assert_eq!(best.into_sorted().iter().map(|found| found.document).collect::<Vec<_>>(), [2, 1]);
+/// # Ok::<(), query_adapter::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct TopK<'a> {
+    /// The first `len` are a heap: each is before neither of its parents, so the first is the worst.
+    storage: &'a mut [Found],
+    len: usize,
+}
+
+impl<'a> TopK<'a> {
+    /// Holds nothing yet; `storage` decides how many it may hold, and its contents do not matter.
+    #[must_use]
+    pub const fn new(storage: &'a mut [Found]) -> Self {
+        Self { storage, len: 0 }
+    }
+
+    /// The score below which no document enters: −∞ as long as there is room.
+    #[must_use]
+    pub fn threshold(&self) -> f32 {
+        match self.storage.first() {
+            Some(worst) if self.len == self.storage.len() => worst.score,
+            Some(_) => f32::NEG_INFINITY,
+            None => f32::INFINITY,
+        }
+    }
+
+    /// Takes a document if it is among the best.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] for a score that is NaN, which is neither better nor worse than any other; `row` is the
+    /// document.
+    pub fn offer(&mut self, found: Found) -> Result<(), Error> {
+        if found.score.is_nan() {
+            return Err(Error::NotFinite { what: "score", row: found.document as usize });
+        }
+        if let Some(place) = self.storage.get_mut(self.len) {
+            *place = found;
+            self.len += 1;
+            self.sift_up(self.len - 1);
+        } else if let Some(worst) = self.storage.first_mut()
+            && found.is_before(worst)
+        {
+            *worst = found;
+            self.sift_down();
+        }
+        Ok(())
+    }
+
+    /// The documents held, the best first.
+    #[must_use]
+    pub fn into_sorted(self) -> &'a [Found] {
+        let held = self.storage.get_mut(..self.len).unwrap_or_default();
+        held.sort_unstable_by(|a, b| b.is_before(a).cmp(&a.is_before(b)));
+        held
+    }
+
+    fn sift_up(&mut self, mut child: usize) {
+        while child > 0 {
+            let parent = (child - 1) / 2;
+            if !self.is_before(parent, child) {
+                return;
+            }
+            self.storage.swap(parent, child);
+            child = parent;
+        }
+    }
+
+    fn sift_down(&mut self) {
+        let mut parent = 0;
+        loop {
+            let (left, right) = (2 * parent + 1, 2 * parent + 2);
+            let mut worst = parent;
+            for child in [left, right] {
+                if child < self.len && self.is_before(worst, child) {
+                    worst = child;
+                }
+            }
+            if worst == parent {
+                return;
+            }
+            self.storage.swap(parent, worst);
+            parent = worst;
+        }
+    }
+
+    /// Whether what is held at `a` is before what is held at `b`.
+    fn is_before(&self, a: usize, b: usize) -> bool {
+        match (self.storage.get(a), self.storage.get(b)) {
+            (Some(a), Some(b)) => a.is_before(b),
+            _ => false,
+        }
+    }
+}
+
+/// Offers a block of documents to the best of up to sixteen queries.
+///
+/// `scores` is a panel as [`score_documents`] makes them, a [`Lanes`] for each document, whose lanes are the queries of
+/// `best`. `order` has the place of each document of the block among all ids; the first document of the block is
+/// `first`. Documents that are better for none of the queries cost one comparison of sixteen lanes.
+///
+/// # Errors
+/// [`Error::Length`]; [`Error::NotFinite`] for a score that is NaN, after some documents have been taken.
+pub fn offer_block(
+    level: Level,
+    scores: &[Lanes],
+    order: &[u32],
+    first: u32,
+    best: &mut [TopK<'_>],
+) -> Result<(), Error> {
+    check_len("order", scores.len(), order.len())?;
+    check_len("best", best.len().min(LANES), best.len())?;
+    dispatch!(level, s => offer_panel(s, scores, order, first, best))
+}
+
+#[inline(always)]
+fn offer_panel<S: Simd>(
+    s: S,
+    scores: &[Lanes],
+    order: &[u32],
+    first: u32,
+    best: &mut [TopK<'_>],
+) -> Result<(), Error> {
+    // Unused lanes hold +0 and enter nowhere.
+    let mut thresholds = Lanes([f32::INFINITY; LANES]);
+    let set = |thresholds: &mut Lanes, best: &[TopK<'_>]| {
+        for (threshold, best) in thresholds.0.iter_mut().zip(best) {
+            *threshold = best.threshold();
+        }
+    };
+    set(&mut thresholds, best);
+    for ((document, column), &order) in (first..).zip(scores).zip(order) {
+        // 1 in every lane that stays out, so that a NaN does not.
+        let out = s.gt(s.load(&thresholds), s.load(column));
+        let out = s.to_lanes(s.select(out, s.splat(1.0), s.splat(0.0)));
+        if out.0.iter().all(|&out| out == 1.0) {
+            continue;
+        }
+        for (best, &score) in best.iter_mut().zip(&column.0) {
+            best.offer(Found { score, order, document })?;
+        }
+        set(&mut thresholds, best);
+    }
+    Ok(())
+}
+
+/// The definition of the best documents: place after place, the best of those that come after the place before. `best`
+/// gets as many as there are, or fit; returns how many. No two documents have the same score and place, and no score is
+/// NaN.
+pub fn reference_top_k(scores: &[f32], order: &[u32], best: &mut [Found]) -> usize {
+    let mut last: Option<Found> = None;
+    for (filled, place) in best.iter_mut().enumerate() {
+        let mut next: Option<Found> = None;
+        for ((document, &score), &order) in (0..).zip(scores).zip(order) {
+            let found = Found { score, order, document };
+            let is_left = last.is_none_or(|last| last.is_before(&found));
+            if is_left && next.is_none_or(|next| found.is_before(&next)) {
+                next = Some(found);
+            }
+        }
+        match next {
+            Some(next) => *place = next,
+            None => return filled,
+        }
+        last = next;
+    }
+    best.len()
 }

@@ -206,7 +206,7 @@ pub(super) fn of_task(task: &RetrievalTask, level: Level) -> Result<Vec<Case>, F
 fn case_of_task(task: &RetrievalTask, level: Level, rows: usize) -> Result<Case, Failure> {
     let dim = task.dim().min(MOST_COMPONENTS);
     let chosen: Vec<usize> = (0..rows).map(|row| row * task.queries().len() / rows).collect();
-    let positives = |row: u32| task.queries()[chosen[row as usize]].positives.iter().map(|p| p.document);
+    let positives = |row: u32| task.query(chosen[row as usize]).positives.iter().map(|p| p.document);
     let mut candidates: Vec<u32> = chosen.iter().zip(0..).flat_map(|(_, row)| positives(row)).collect();
     candidates.sort_unstable();
     candidates.dedup();

@@ -47,7 +47,7 @@ pub(super) fn check(sheet: &mut Sheet) {
             Judged { scores, judgements }
         })
         .collect();
-    let names: Vec<&str> = ids.as_slice().iter().map(AsRef::as_ref).collect();
+    let names: Vec<&str> = ids.iter().collect();
     let case = format!("{QUERIES} queries, {DOCUMENTS} documents, equal scores, grades");
     compare(sheet, &case, &names, &ids.byte_ranks(), &queries);
 }
@@ -78,7 +78,7 @@ pub(super) fn check_task(sheet: &mut Sheet, level: Level, task: &RetrievalTask) 
         let mut scores = vec![0.0; rows * candidates];
         PanelMatrix::new(rows, candidates, panels)?.copy_to_row_major(&mut scores)?;
         for (&query, scores) in group.iter().zip(scores.chunks_exact(candidates)) {
-            let judgements = task.queries()[query].positives.clone();
+            let judgements = task.query(query).positives.to_vec();
             queries.push(Judged { scores: scores.to_vec(), judgements });
         }
     }
@@ -101,15 +101,20 @@ fn compare(sheet: &mut Sheet, case: &str, ids: &[&str], byte_ranks: &[u32], quer
 
     let mut comparisons = Vec::new();
     let mut sums = [0.0; Metric::STANDARD.len()];
-    for values in evaluation.queries() {
-        let Judged { scores, judgements } = &queries[values.query];
+    let columns: Vec<Vec<f64>> = Metric::STANDARD
+        .iter()
+        .map(|&metric| evaluation.values(metric).map(Iterator::collect).unwrap_or_default())
+        .collect();
+    for (row, evaluated) in evaluation.queries().enumerate() {
+        let Judged { scores, judgements } = &queries[evaluated.query];
         let scores: Vec<f64> = scores.iter().map(|&score| f64::from(score)).collect();
         let mut grades = vec![0.0; scores.len()];
         for judgement in judgements {
             grades[judgement.document as usize] = judgement.grade;
         }
         let ranking = Ranking::new(&scores, ids, &grades);
-        for ((metric, &found), sum) in Metric::STANDARD.iter().zip(&values.values).zip(&mut sums) {
+        for ((metric, values), sum) in Metric::STANDARD.iter().zip(&columns).zip(&mut sums) {
+            let found = values[row];
             let truth = by_oracle(&ranking, &metric.to_string());
             *sum += truth;
             comparisons.push(Comparison { found, truth, unit: ROUNDOFF });

@@ -7,5 +7,6 @@ mod evaluate;
 mod inspect;
 mod output;
 mod refusals;
+mod scale;
 mod support;
 mod train;

@@ -54,8 +54,17 @@ fn assert_comparison(value: &Value, others: &[&str]) {
 }
 
 fn assert_train(train: &Value) {
-    let expected =
-        ["epochs", "kept_epoch", "loss", "pairs", "seconds", "settings", "steps", "validation_ndcg@10"];
+    let expected = [
+        "epochs",
+        "kept_epoch",
+        "loss",
+        "pairs",
+        "queries_visited",
+        "seconds",
+        "settings",
+        "steps",
+        "validation_ndcg@10",
+    ];
     assert_eq!(keys(train), expected);
     let settings = [
         "batch_size",
@@ -156,7 +165,7 @@ fn the_table_has_every_metric_of_base_and_adapted() {
         report["won"], report["lost"]
     );
     assert!(stdout.contains(&expected), "{stdout}");
-    assert!(stdout.contains("20 steps on 40 pairs in "), "{stdout}");
+    assert!(stdout.contains("20 steps on 40 pairs of 40 queries in "), "{stdout}");
     let kept = &report["train"]["kept_epoch"];
     assert!(stdout.ends_with(&format!("a.qad holds the adapter after epoch {kept} of 20\n")), "{stdout}");
 }

@@ -1,0 +1,105 @@
+//! Texts under their ids, and what is known of a text without holding it.
+
+use siphasher::sip128::{Hasher128 as _, SipHasher24};
+
+use core::hash::Hasher as _;
+
+use crate::ids::Ids;
+
+/// What decides whether two texts are the same: 128 bits of SipHash-2-4, or that there is nothing but white space.
+///
+/// Training and evaluation never look at a text, they only ask whether two are equal; a key takes 16 bytes whatever the
+/// length of the text. Among a billion texts the chance that any two different ones share a key is below 2⁻⁶⁸.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TextKey(u128);
+
+impl TextKey {
+    /// The key of every text without a character that is not white space.
+    pub const BLANK: Self = Self(0);
+
+    /// The key of a text.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        if text.trim().is_empty() {
+            return Self::BLANK;
+        }
+        let mut hasher = SipHasher24::new();
+        hasher.write(text.as_bytes());
+        Self(hasher.finish128().as_u128().max(1))
+    }
+
+    /// Whether there is nothing in the text.
+    #[must_use]
+    pub fn is_blank(self) -> bool {
+        self == Self::BLANK
+    }
+}
+
+/// Ids with a text each.
+#[derive(Clone, Debug, Default)]
+pub struct Texts {
+    /// The ids.
+    pub ids: Ids,
+    /// The keys of the texts, in the order of the ids.
+    pub keys: Vec<TextKey>,
+    /// The texts themselves, one after the other, and where each ends; both empty when they are not kept.
+    text: String,
+    ends: Vec<usize>,
+}
+
+impl Texts {
+    /// Adds the text of the id that was added last.
+    pub(crate) fn push_text(&mut self, text: &str, keep: bool) {
+        self.keys.push(TextKey::of(text));
+        if keep {
+            self.text.push_str(text);
+            self.ends.push(self.text.len());
+        }
+    }
+
+    /// The text of an id; none where there is no such id or texts were not kept.
+    #[must_use]
+    pub fn text(&self, position: u32) -> Option<&str> {
+        let position = position as usize;
+        let end = *self.ends.get(position)?;
+        let start = position.checked_sub(1).map_or(0, |before| self.ends[before]);
+        self.text.get(start..end)
+    }
+
+    /// The texts in the order of the ids; none when they were not kept.
+    pub fn texts(&self) -> impl ExactSizeIterator<Item = &str> {
+        (0..u32::try_from(self.ends.len()).unwrap_or(u32::MAX))
+            .map(|position| self.text(position).unwrap_or(""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_texts_have_equal_keys_and_others_do_not() {
+        let keys = ["a", "b", "a ", "ab", "é", "e\u{301}"].map(TextKey::of);
+        for (at, key) in keys.iter().enumerate() {
+            assert_eq!(keys.iter().position(|other| other == key), Some(at));
+            assert!(!key.is_blank());
+        }
+        assert_eq!(TextKey::of("a"), keys[0]);
+        assert!(["", " ", "\t\n\u{a0}"].iter().all(|blank| TextKey::of(blank).is_blank()));
+    }
+
+    #[test]
+    fn texts_are_there_when_they_are_kept() {
+        let mut texts = Texts::default();
+        for (id, text) in [("1", ""), ("2", "two"), ("3", "drei")] {
+            texts.ids.push(id).expect("new");
+            texts.push_text(text, true);
+        }
+        assert_eq!(texts.texts().collect::<Vec<_>>(), ["", "two", "drei"]);
+        assert_eq!((texts.text(1), texts.text(3)), (Some("two"), None));
+        let mut without = Texts::default();
+        without.ids.push("1").expect("new");
+        without.push_text("one", false);
+        assert_eq!((without.text(0), without.texts().len(), without.keys[0]), (None, 0, TextKey::of("one")));
+    }
+}
