@@ -3,7 +3,7 @@
 
     scripts/scale.py HOST_CLI [--folder DIR]
 
-Makes data sets with `host-cli synthesize`, trains one epoch of each with negatives from the batch, and watches
+Makes data sets with `host-cli synthesize`, trains one epoch of each with negatives from the batch on one thread, and watches
 /proc/PID/status (Linux): the peak of RssAnon is the memory of its own, beside the mapped files. Takes some minutes and
 4 GB in the folder, a temporary one by default.
 """
@@ -63,7 +63,7 @@ def main() -> None:
             subprocess.run([binary, "synthesize", *size.split()], check=True, stdout=subprocess.DEVNULL)
             train = (
                 f"train {folder}/set/train.json --validation {folder}/set/validation.json --embeddings {folder}/set "
-                f"--negatives in-batch --epochs 1 --batch-size {batch} -o {folder}/a.qad --json -q"
+                f"--negatives in-batch --epochs 1 --batch-size {batch} --threads 1 -o {folder}/a.qad --json -q"
             )
             seconds, peak, report = watched([binary, *train.split()])
         fit = report["train"]
