@@ -23,7 +23,7 @@ FAULTS = {
     "bias read one column early": (
         "kernel/src/forward.rs", "weight.get(panel * stride + in_dim) {", "weight.get(panel * stride + in_dim - 1) {"),
     "n² for n": (
-        "kernel/src/train.rs", "let norm = math::sqrt(math::max(0.0, squares));", "let norm = math::max(0.0, squares);"),
+        "kernel/src/train/norm.rs", "let norm = math::sqrt(math::max(0.0, squares));", "let norm = math::max(0.0, squares);"),
     "mask missing in the sum": (
         "kernel/src/cross_entropy.rs",
         "        let active = s.mask(rows.live & !masked.at(candidate));\n        let score",
@@ -37,15 +37,15 @@ FAULTS = {
     "power of the wrong beta": (
         "kernel/src/adam.rs", "self.beta2_power * optimizer.beta2", "self.beta2_power * optimizer.beta1"),
     "bias gets no gradient": (
-        "kernel/src/train.rs", "    if shape.bias && column >= shape.in_dim {", "    if false {"),
+        "kernel/src/train/gradient.rs", "    if shape.bias && column >= shape.in_dim {", "    if false {"),
     "decay after the step": (
         "kernel/src/adam.rs",
         "            s.fma(s.splat(u.minus_step), ratio, decayed)",
         "            let stepped = s.fma(s.splat(u.minus_step), ratio, weight);\n"
         "            let _ = decayed;\n"
-        "            s.fma(s.splat(u.minus_decay), s.sub(stepped, anchor), stepped)"),
+        "            s.fma(s.splat(u.minus_decay), s.sub(stepped, s.sub(weight, offset)), stepped)"),
     "decay toward zero for the identity": (
-        "kernel/src/train.rs", "                    *place = 1.0;", "                    *place = 0.0;"),
+        "kernel/src/train/update.rs", "                *one = 1.0;", "                *one = 0.0;"),
     "the next row's weight": (
         "kernel/src/cross_entropy.rs",
         "for (lane, &weight) in rows.weights.iter().take(LANES).enumerate() {",
@@ -53,7 +53,7 @@ FAULTS = {
     "scale missing in the gradient": (
         "kernel/src/cross_entropy.rs", "(weight * rows.scale) / rows.total_weight", "weight / rows.total_weight"),
     "mean over rows, not over weights": (
-        "kernel/src/train.rs", "let mean = sum / total_weight;", "let mean = sum / rows as f32;"),
+        "kernel/src/train/queries.rs", "let mean = sum / self.total_weight;", "let mean = sum / rows as f32;"),
     "clipping without its 1e-6": (
         "kernel/src/adam.rs", "math::min(1.0, max_norm / (norm + 1e-6))", "math::min(1.0, max_norm / norm)"),
     "eps not corrected for bias": (
@@ -63,7 +63,7 @@ FAULTS = {
     "warm-up one step ahead": (
         "kernel/src/schedule.rs", "return ratio(step, self.warmup);", "return ratio(step + 1, self.warmup);"),
     "bias column missing in the Gram norm": (
-        "kernel/src/train.rs",
+        "kernel/src/train/norm.rs",
         "                    if shape.bias {\n                        k = s.fma",
         "                    if false {\n                        k = s.fma"),
     "a panel emitted as its neighbour": (
@@ -78,9 +78,27 @@ FAULTS = {
         "kernel/src/train.rs", "if largest <= GRADIENT_LIMIT { Ok(()) }", "if largest <= f32::MAX { Ok(()) }"),
     "the weight written before the refusal": (
         "kernel/src/train.rs",
-        "        let loss = mean_loss(scratch.losses, shape.rows, total_weight)?;",
+        "        let (loss, zero_rows) = middle.check(scratch.states)?;",
         "        self.state = self.state.next(&self.optimizer);\n"
-        "        let loss = mean_loss(scratch.losses, shape.rows, total_weight)?;"),
+        "        let (loss, zero_rows) = middle.check(scratch.states)?;"),
+    "masks of a block counted from its beginning": (
+        "kernel/src/cross_entropy.rs",
+        "    let zero = s.splat(0.0);\n    let mut masked = MaskedLanes::new(rows.mask, first);",
+        "    let zero = s.splat(0.0);\n    let mut masked = MaskedLanes::new(rows.mask, 0);"),
+    "the other thread's panels counted from the first": (
+        "kernel/src/train/update.rs",
+        "            first_panel: self.first_panel + at,",
+        "            first_panel: self.first_panel,"),
+    "the next batch transformed before the update": (
+        "kernel/src/train/update.rs",
+        "            self.update(p..p + 1);\n            let weight = self.w.get(p * stride..(p + 1) * stride).unwrap_or_default();\n"
+        "            Forward { level, in_dim, bias, rows, queries, weight, outputs }.run();",
+        "            let weight = self.w.get(p * stride..(p + 1) * stride).unwrap_or_default();\n"
+        "            Forward { level, in_dim, bias, rows, queries, weight, outputs }.run();\n            self.update(p..p + 1);"),
+    "a tile that waits is forgotten": (
+        "kernel/src/train/update.rs",
+        "    if let Some(mut before) = waiting.and_then(|first| panel.tile(first, &mut anchor)) {",
+        "    if let Some(mut before) = waiting.and_then(|first| panel.tile(first, &mut anchor)).filter(|_| false) {"),
     "payload checksum not checked": (
         "kernel/src/image.rs",
         "        check_crc(\"payload\", self.payload, self.header.payload_crc)?;\n        self.header.check_weights",

@@ -6,13 +6,9 @@ use core::time::Duration;
 
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{BenchmarkId, Throughput};
-use query_adapter::image::Image;
-use query_adapter::{Error, Level};
-use query_adapter_benches::cases::{self, BATCH_ROWS, DIMS, STEP_ROWS};
+use query_adapter::Error;
 use query_adapter_benches::clock::thread_time;
-use query_adapter_benches::roofline;
-
-type Criterion = criterion::Criterion<ThreadTime>;
+use query_adapter_benches::operations::{Case, Name, Operation};
 
 fn main() -> Result<(), Error> {
     let mut criterion = criterion::Criterion::default()
@@ -21,104 +17,46 @@ fn main() -> Result<(), Error> {
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_millis(1500))
         .configure_from_args();
-    matvec(&mut criterion)?;
-    apply_batch(&mut criterion)?;
-    train_step(&mut criterion)?;
-    image(&mut criterion)?;
+    for names in Name::all().chunk_by(|a, b| a.operation.name() == b.operation.name()) {
+        let Some(first) = names.first() else { continue };
+        let mut group = criterion.benchmark_group(first.operation.name());
+        for &name in names {
+            if let Some(throughput) = throughput(name.operation) {
+                group.throughput(throughput);
+            }
+            // Inputs are made only for what the filter selects.
+            let mut case = None;
+            group.bench_function(BenchmarkId::new(name.operation.size(), name.level.name()), |bencher| {
+                let case = case.get_or_insert_with(|| prepared(name));
+                bencher.iter(|| case.as_mut().ok().map(Case::run));
+            });
+            if let Some(Err(error)) = case {
+                return Err(error);
+            }
+        }
+        group.finish();
+    }
     criterion.final_summary();
     Ok(())
 }
 
-/// One query, on every level: a level whose loops were not compiled for it shows as several times slower. Levels
-/// without a multiply-add instruction (`scalar`, `sse2`) are slow by contract, not by mistake.
-fn matvec(criterion: &mut Criterion) -> Result<(), Error> {
-    let mut group = criterion.benchmark_group("matvec");
-    for dim in DIMS {
-        group.throughput(bytes(roofline::forward(dim, 1).read));
-        for level in Level::available() {
-            let adapter = cases::adapter(dim, level)?;
-            let query = cases::random_rows(2, 1, dim);
-            let mut output = vec![0.0; dim];
-            adapter.apply(&query, &mut output)?;
-            group.bench_function(BenchmarkId::new(dim.to_string(), level.name()), |bencher| {
-                bencher.iter(|| adapter.apply(&query, &mut output));
-            });
+/// A case that has run once without an error, and therefore will again.
+fn prepared(name: Name) -> Result<Case, Error> {
+    let mut case = Case::new(name)?;
+    case.run()?;
+    Ok(case)
+}
+
+/// Bytes of `W` where that is what is read; otherwise floating-point operations, one "element" each.
+fn throughput(operation: Operation) -> Option<Throughput> {
+    match operation {
+        Operation::Matvec { .. } | Operation::ImageVerify { .. } => {
+            let bytes = operation.weight_len() * size_of::<query_adapter::Lanes>();
+            Some(Throughput::Bytes(bytes as u64))
         }
+        Operation::ImageOpen { .. } => None,
+        _ => Some(Throughput::Elements(whole(operation.phases().iter().map(|phase| phase.flops).sum()))),
     }
-    group.finish();
-    Ok(())
-}
-
-fn apply_batch(criterion: &mut Criterion) -> Result<(), Error> {
-    let mut group = criterion.benchmark_group("apply_batch");
-    let level = Level::detect();
-    for dim in DIMS {
-        let adapter = cases::adapter(dim, level)?;
-        let queries = cases::random_rows(2, BATCH_ROWS, dim);
-        let mut outputs = vec![0.0; BATCH_ROWS * dim];
-        adapter.apply_batch(&queries, &mut outputs)?;
-        group.throughput(flops(&[roofline::forward(dim, BATCH_ROWS)]));
-        group.bench_function(BenchmarkId::new(format!("{dim}x{BATCH_ROWS}"), level.name()), |bencher| {
-            bencher.iter(|| adapter.apply_batch(&queries, &mut outputs));
-        });
-    }
-    group.finish();
-    Ok(())
-}
-
-fn train_step(criterion: &mut Criterion) -> Result<(), Error> {
-    let mut group = criterion.benchmark_group("train_step");
-    let level = Level::detect();
-    for dim in DIMS {
-        for rows in STEP_ROWS {
-            let mut step = cases::Step::new(dim, rows, level)?;
-            step.run()?;
-            group.throughput(flops(&roofline::training_step(dim, rows)));
-            group.bench_function(BenchmarkId::new(format!("{dim}x{rows}"), level.name()), |bencher| {
-                bencher.iter(|| step.run());
-            });
-        }
-    }
-    group.finish();
-    Ok(())
-}
-
-/// From the bytes of a file in memory to an adapter that can be applied; and the check of all its bytes.
-fn image(criterion: &mut Criterion) -> Result<(), Error> {
-    let level = Level::detect();
-    let mut group = criterion.benchmark_group("image_open");
-    for dim in DIMS {
-        let storage = cases::image(dim, level)?;
-        let bytes: &[u8] = bytemuck::cast_slice(&storage);
-        Image::view(bytes)?.linear(level)?;
-        group.bench_function(BenchmarkId::new(dim.to_string(), level.name()), |bencher| {
-            bencher.iter(|| Image::view(bytes)?.linear(level));
-        });
-    }
-    group.finish();
-
-    let mut group = criterion.benchmark_group("image_verify");
-    for dim in DIMS {
-        let storage = cases::image(dim, level)?;
-        let image = Image::view(bytemuck::cast_slice(&storage))?;
-        image.verify()?;
-        group.throughput(bytes(roofline::forward(dim, 1).read));
-        // The check is scalar code on every level.
-        group.bench_function(BenchmarkId::new(dim.to_string(), Level::SCALAR.name()), |bencher| {
-            bencher.iter(|| image.verify());
-        });
-    }
-    group.finish();
-    Ok(())
-}
-
-/// Criterion prints elements per second: here one element is one floating-point operation.
-fn flops(phases: &[roofline::Work]) -> Throughput {
-    Throughput::Elements(whole(phases.iter().map(|phase| phase.flops).sum()))
-}
-
-fn bytes(count: f64) -> Throughput {
-    Throughput::Bytes(whole(count))
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts, far below 2^53")]

@@ -1,14 +1,15 @@
-//! The kernel's operations as fractions of what this machine allows, measured in one interleaved run.
+//! The kernel's operations as fractions of what this machine allows, and beside other libraries, in one interleaved run.
 //!
-//! `cargo bench --bench roofline [-- [NAME] [--quick | --test | --list]]`: `NAME`, if it comes first, selects the
-//! operations whose names contain it. Flags meant for criterion are ignored, so that both benchmarks can be run with
-//! one command.
+//! `cargo bench --bench roofline [--features peers] [-- [NAME] [--quick | --test | --list]]`: `NAME`, if it comes first,
+//! selects the operations whose names contain it. Flags meant for criterion are ignored, so that both benchmarks can be
+//! run with one command.
 
 use comfy_table::{CellAlignment, Table, presets};
 use query_adapter::{Error, Lanes, Level, linear_len};
-use query_adapter_benches::cases::{self, BATCH_ROWS, DIMS, STEP_ROWS};
+use query_adapter_benches::cases::DIMS;
 use query_adapter_benches::limits::{Effort, Limits, Loops, median, time};
-use query_adapter_benches::roofline::{self, Work};
+use query_adapter_benches::operations::{Case, Name, Operation};
+use query_adapter_benches::roofline::Work;
 
 fn main() -> Result<(), Error> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -24,18 +25,57 @@ fn main() -> Result<(), Error> {
     } else {
         Effort::FULL
     };
-    let filter = arguments.first().filter(|argument| !argument.starts_with('-'));
-    let report = Report { effort, level: Level::detect(), filter, rows: Vec::new() };
-    report.measure()?.print();
+    let filter = arguments.first().filter(|argument| !argument.starts_with('-')).map_or("", String::as_str);
+    let level = Level::detect();
+    println!("{}, one thread, level {}", processor(), level.name());
+    println!("processor time of the thread, medians of {} interleaved rounds\n", effort.rounds);
+    print_machine(effort);
+    let mut rows = Vec::new();
+    for operation in Operation::all() {
+        let name = Name { operation, level };
+        if !operation.phases().is_empty() && name.to_string().contains(filter) {
+            rows.push(measure(name, effort)?);
+        }
+    }
+    print_operations(&rows);
+    if cfg!(feature = "peers") {
+        print_peers(&rows);
+    }
     Ok(())
 }
 
-/// Measures and collects.
-struct Report<'a> {
-    effort: Effort,
-    level: Level,
-    filter: Option<&'a String>,
-    rows: Vec<Row>,
+/// What the machine allows: arithmetic and divider, and for each dimension reading and updating its parameters.
+fn print_machine(effort: Effort) {
+    let loops = Loops::detect();
+    let mut peak = [0.0, 0.0];
+    let mut table = table(["d", "W bytes", "read W GB/s", "read three GB/s", "update three GB/s"]);
+    for dim in DIMS {
+        let arrays = parameters(linear_len(dim, dim, false));
+        let limits = |reads: &[&[Lanes]]| {
+            let mut clocks = LimitClocks::new(loops, linear_len(dim, dim, false));
+            for _ in 0..effort.rounds {
+                clocks.sample(effort, reads);
+            }
+            clocks.limits()
+        };
+        let [one, three] =
+            [&arrays.each_ref().map(Vec::as_slice)[..1], &arrays.each_ref().map(Vec::as_slice)].map(limits);
+        peak = [three.flops, three.divisions];
+        table.add_row([
+            dim.to_string(),
+            size_of_val(arrays[0].as_slice()).to_string(),
+            format!("{:.0}", one.read / 1e9),
+            format!("{:.0}", three.read / 1e9),
+            format!("{:.0}", three.update / 1e9),
+        ]);
+    }
+    println!("multiply-adds: {:.0} GF/s; square root and division: {:.3} ns\n", peak[0] / 1e9, 1e9 / peak[1]);
+    println!("{table}\n");
+}
+
+/// Three arrays as long as `W`, for the limits.
+fn parameters(len: usize) -> [Vec<Lanes>; 3] {
+    [(); 3].map(|()| vec![Lanes([1.0; 16]); len])
 }
 
 /// One operation.
@@ -45,119 +85,180 @@ struct Row {
     median: f64,
     phases: Vec<Work>,
     limits: Limits,
+    /// Other libraries' seconds.
+    peers: Vec<(&'static str, f64)>,
 }
 
-impl Report<'_> {
-    fn measure(mut self) -> Result<Self, Error> {
-        for dim in DIMS {
-            let adapter = cases::adapter(dim, self.level)?;
-            for rows in [1, BATCH_ROWS] {
-                let queries = cases::random_rows(2, rows, dim);
-                let mut outputs = vec![0.0; rows * dim];
-                adapter.apply_batch(&queries, &mut outputs)?;
-                let operation = if rows == 1 { "matvec" } else { "apply_batch" };
-                let size = if rows == 1 { dim.to_string() } else { format!("{dim}x{rows}") };
-                // The weight is read where the operation reads it.
-                let reads = [adapter.weight().as_lanes()];
-                self.add(operation, &size, dim, &reads, vec![roofline::forward(dim, rows)], || {
-                    _ = core::hint::black_box(adapter.apply_batch(&queries, &mut outputs));
-                });
-            }
-            for rows in STEP_ROWS {
-                let mut step = cases::Step::new(dim, rows, self.level)?;
-                step.run()?;
-                // A step goes round three arrays of parameters: its reads come from the cache that holds all three.
-                let parameters = [(); 3].map(|()| vec![Lanes([1.0; 16]); linear_len(dim, dim, false)]);
-                let reads = parameters.each_ref().map(Vec::as_slice);
-                let phases = roofline::training_step(dim, rows).to_vec();
-                self.add("train_step", &format!("{dim}x{rows}"), dim, &reads, phases, || {
-                    _ = core::hint::black_box(step.run());
-                });
-            }
+/// Times an operation, the limits and the other libraries in turns, so that what disturbs one disturbs the others.
+fn measure(name: Name, effort: Effort) -> Result<Row, Error> {
+    let mut case = Case::new(name)?;
+    case.run()?;
+    // The operation reads `W` where the limit reads it. A step goes round three arrays of parameters: its reads come
+    // from the cache that holds all three.
+    let arrays =
+        if case.weight().is_some() { Default::default() } else { parameters(name.operation.weight_len()) };
+    let mut limits = LimitClocks::new(Loops::detect(), name.operation.weight_len());
+    let mut times = Vec::new();
+    let mut peers = peers::prepare(name.operation);
+    for _ in 0..effort.rounds {
+        times.push(time(effort, || _ = core::hint::black_box(case.run())));
+        match case.weight() {
+            Some(weight) => limits.sample(effort, &[weight]),
+            None => limits.sample(effort, &arrays.each_ref().map(Vec::as_slice)),
         }
-        Ok(self)
+        for peer in &mut peers {
+            peer.sample(effort);
+        }
+    }
+    Ok(Row {
+        name: name.to_string(),
+        median: median(times),
+        phases: name.operation.phases(),
+        limits: limits.limits(),
+        peers: peers.into_iter().map(peers::Clock::median).collect(),
+    })
+}
+
+/// Samples of all limits.
+struct LimitClocks {
+    loops: Loops,
+    updated: [Vec<Lanes>; 3],
+    counts: [f64; 4],
+    times: [Vec<f64>; 4],
+}
+
+impl LimitClocks {
+    fn new(loops: Loops, weight_len: usize) -> Self {
+        Self { loops, updated: parameters(weight_len), counts: [0.0; 4], times: Default::default() }
     }
 
-    /// Times `run` and the limits in turn, so that what disturbs one disturbs the others.
-    fn add(
-        &mut self,
-        operation: &str,
-        size: &str,
-        dim: usize,
-        reads: &[&[Lanes]],
-        phases: Vec<Work>,
-        mut run: impl FnMut(),
-    ) {
-        let name = format!("{operation}/{size}/{}", self.level.name());
-        if self.filter.is_some_and(|filter| !name.contains(filter.as_str())) {
-            return;
+    fn sample(&mut self, effort: Effort, reads: &[&[Lanes]]) {
+        let [flops, read, update, divisions] = &mut self.counts;
+        let [a, b, c] = &mut self.updated;
+        let samples = [
+            time(effort, || *flops = self.loops.multiply_add()),
+            time(effort, || *read = self.loops.read(reads)),
+            time(effort, || *update = self.loops.update([a, b, c])),
+            time(effort, || *divisions = self.loops.divide()),
+        ];
+        for (times, sample) in self.times.iter_mut().zip(samples) {
+            times.push(sample);
         }
-        let loops = Loops::detect();
-        let [mut a, mut b, mut c] = [(); 3].map(|()| vec![Lanes([1.0; 16]); linear_len(dim, dim, false)]);
-        let mut times: [Vec<f64>; 5] = Default::default();
-        let mut counts = [0.0; 4];
-        let [flops, read, update, divisions] = &mut counts;
-        for _ in 0..self.effort.rounds {
-            let samples = [
-                time(self.effort, &mut run),
-                time(self.effort, || *flops = loops.multiply_add()),
-                time(self.effort, || *read = loops.read(reads)),
-                time(self.effort, || *update = loops.update([&mut a, &mut b, &mut c])),
-                time(self.effort, || *divisions = loops.divide()),
-            ];
-            for (times, sample) in times.iter_mut().zip(samples) {
-                times.push(sample);
-            }
-        }
-        let [median, in_flops, in_read, in_update, in_divisions] = times.map(median);
-        let limits = Limits {
-            flops: *flops / in_flops,
-            read: *read / in_read,
-            update: *update / in_update,
-            divisions: *divisions / in_divisions,
-        };
-        self.rows.push(Row { name, median, phases, limits });
     }
 
-    fn print(&self) {
-        println!("{}, one thread, level {}", processor(), self.level.name());
-        println!("processor time of the thread, medians of {} interleaved rounds", self.effort.rounds);
-        println!("phases of train_step: forward, middle, norm, update\n");
-        let mut table = Table::new();
-        table.load_style(presets::ASCII_MARKDOWN).set_header([
-            "operation",
-            "µs",
-            "roofline µs",
-            "fraction of roofline",
-            "phases bound by",
-            "peak GF/s",
-            "read GB/s",
-            "update GB/s",
-            "sqrt and ÷ ns",
+    fn limits(self) -> Limits {
+        let [in_flops, in_read, in_update, in_divisions] = self.times.map(median);
+        let [flops, read, update, divisions] = self.counts;
+        Limits {
+            flops: flops / in_flops,
+            read: read / in_read,
+            update: update / in_update,
+            divisions: divisions / in_divisions,
+        }
+    }
+}
+
+/// Other libraries, which only the feature of this name brings in.
+mod peers {
+    use super::{Effort, Operation};
+
+    #[cfg(feature = "peers")]
+    pub(crate) struct Clock {
+        case: query_adapter_benches::peers::PeerCase,
+        times: Vec<f64>,
+    }
+
+    #[cfg(feature = "peers")]
+    impl Clock {
+        pub(crate) fn sample(&mut self, effort: Effort) {
+            self.times.push(super::time(effort, &mut self.case.run));
+        }
+        pub(crate) fn median(self) -> (&'static str, f64) {
+            (self.case.peer.name(), super::median(self.times))
+        }
+    }
+
+    #[cfg(feature = "peers")]
+    pub(crate) fn prepare(operation: Operation) -> Vec<Clock> {
+        let cases = query_adapter_benches::peers::PeerCase::all(operation);
+        cases.into_iter().map(|case| Clock { case, times: Vec::new() }).collect()
+    }
+
+    #[cfg(not(feature = "peers"))]
+    pub(crate) enum Clock {}
+
+    #[cfg(not(feature = "peers"))]
+    impl Clock {
+        pub(crate) const fn sample(&mut self, _: Effort) {}
+        pub(crate) const fn median(self) -> (&'static str, f64) {
+            match self {}
+        }
+    }
+
+    #[cfg(not(feature = "peers"))]
+    pub(crate) const fn prepare(_: Operation) -> Vec<Clock> {
+        Vec::new()
+    }
+}
+
+fn print_operations(rows: &[Row]) {
+    println!("phases of train_step and adam: forward, middle, norm, update\n");
+    let mut table = table([
+        "operation",
+        "µs",
+        "roofline µs",
+        "fraction of roofline",
+        "peak GF/s",
+        "read GB/s",
+        "update GB/s",
+        "sqrt and ÷ ns",
+        "phases bound by",
+    ]);
+    for Row { name, median, phases, limits, .. } in rows {
+        let least: Vec<_> = phases.iter().map(|phase| phase.least_time(limits)).collect();
+        let roofline: f64 = least.iter().map(|(seconds, _)| seconds).sum();
+        let bounds: Vec<_> = least.iter().map(|(_, bound)| bound.name()).collect();
+        table.add_row([
+            name.clone(),
+            format!("{:.2}", median * 1e6),
+            format!("{:.2}", roofline * 1e6),
+            format!("{:.2}", roofline / median),
+            format!("{:.0}", limits.flops / 1e9),
+            format!("{:.0}", limits.read / 1e9),
+            format!("{:.0}", limits.update / 1e9),
+            format!("{:.3}", 1e9 / limits.divisions),
+            bounds.join(", "),
         ]);
-        for column in [1, 2, 3, 5, 6, 7, 8] {
-            if let Some(column) = table.column_mut(column) {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-        }
-        for Row { name, median, phases, limits } in &self.rows {
-            let least: Vec<_> = phases.iter().map(|phase| phase.least_time(limits)).collect();
-            let roofline: f64 = least.iter().map(|(seconds, _)| seconds).sum();
-            let bounds: Vec<_> = least.iter().map(|(_, bound)| bound.name()).collect();
-            table.add_row([
-                name.clone(),
-                format!("{:.2}", median * 1e6),
-                format!("{:.2}", roofline * 1e6),
-                format!("{:.2}", roofline / median),
-                bounds.join(", "),
-                format!("{:.0}", limits.flops / 1e9),
-                format!("{:.0}", limits.read / 1e9),
-                format!("{:.0}", limits.update / 1e9),
-                format!("{:.3}", 1e9 / limits.divisions),
-            ]);
-        }
-        println!("{table}");
     }
+    println!("{table}");
+}
+
+fn print_peers(rows: &[Row]) {
+    println!("\nother libraries: µs, and how many times as fast the kernel is\n");
+    let mut table = table(["operation", "µs", "gemm", "faer", "nalgebra", "matrixmultiply"]);
+    for Row { name, median, peers, .. } in rows.iter().filter(|row| !row.peers.is_empty()) {
+        let mut cells = vec![name.clone(), format!("{:.2}", median * 1e6)];
+        for column in ["gemm", "faer", "nalgebra", "matrixmultiply"] {
+            let peer = peers.iter().find(|(peer, _)| *peer == column);
+            cells.push(peer.map_or("–".to_owned(), |(_, seconds)| {
+                format!("{:.2} ({:.2}×)", seconds * 1e6, seconds / median)
+            }));
+        }
+        table.add_row(cells);
+    }
+    println!("{table}");
+}
+
+/// A table with its first column to the left and all others to the right.
+fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN).set_header(header);
+    for column in 1..N {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
 }
 
 /// The processor by the name it gives itself, where the system tells.

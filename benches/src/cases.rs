@@ -3,15 +3,31 @@
 use query_adapter::image::{ImageSpec, Metadata, Similarity};
 use query_adapter::sample::Generator;
 use query_adapter::{
-    Batch, Documents, Error, Lanes, Level, Linear, Optimizer, Schedule, StepReport, Trainer, linear_len,
-    normalize_rows, scratch_len,
+    Batch, Documents, Error, Found, LANES, Lanes, Level, Linear, Optimizer, Schedule, StepReport, TopK,
+    Trainer, linear_len, normalize_queries, normalize_rows, offer_block, panel_len, score_documents,
+    scratch_len,
 };
 
 /// Dimensions of the square adapters that are measured: those of common embedding models.
-pub const DIMS: [usize; 2] = [384, 768];
+pub const DIMS: [usize; 5] = [128, 384, 768, 1024, 1536];
+
+/// Dimensions that a training step is measured on.
+pub const STEP_DIMS: [usize; 3] = [384, 768, 1536];
 
 /// Rows of the batches that a training step is measured on.
-pub const STEP_ROWS: [usize; 2] = [10, 64];
+pub const STEP_ROWS: [usize; 4] = [10, 32, 64, 256];
+
+/// Rows and candidates that the loss is measured on.
+pub const LOSS_SHAPES: [(usize, usize); 3] = [(64, 64), (256, 256), (64, 4096)];
+
+/// Dimension of the vectors that the loss is measured on: as small as fills a tile of the kernel's.
+pub const LOSS_DIM: usize = 8;
+
+/// Dimensions and documents of the corpora that are searched: one that a cache holds, one that none does.
+pub const CORPORA: [(usize, usize); 2] = [(384, 1000), (384, 50_000)];
+
+/// How many of the best documents a search keeps.
+pub const DEPTH: usize = 100;
 
 /// Rows of the batches that [`Linear::apply_batch`] is measured on.
 pub const BATCH_ROWS: usize = 64;
@@ -36,7 +52,7 @@ pub fn adapter(dim: usize, level: Level) -> Result<Linear<Vec<Lanes>>, Error> {
     Ok(adapter)
 }
 
-/// A training step which can be repeated for ever: AdamW on one in-batch problem, query `i` belonging to document `i`.
+/// A training step which can be repeated for ever: AdamW on one problem, query `i` belonging to document `i`.
 ///
 /// The learning rate is zero, so that each repetition meets the same weights. A problem that is learnt while it is
 /// timed ends in gradients that are subnormal, which are slow on many processors and are not met in training.
@@ -57,11 +73,33 @@ impl Step {
     /// # Errors
     /// Those of [`Trainer::new`].
     pub fn new(dim: usize, rows: usize, level: Level) -> Result<Self, Error> {
+        Self::with_candidates(dim, rows, rows, level)
+    }
+
+    /// A step in which the loss is most of the work: `rows` queries, at most as many as `candidates`, of only
+    /// [`LOSS_DIM`] elements.
+    ///
+    /// # Errors
+    /// Those of [`Trainer::new`].
+    pub fn loss(rows: usize, candidates: usize, level: Level) -> Result<Self, Error> {
+        Self::with_candidates(LOSS_DIM, rows, candidates, level)
+    }
+
+    /// A step in which the update is most of the work: one query, two documents.
+    ///
+    /// # Errors
+    /// Those of [`Trainer::new`].
+    pub fn update(dim: usize, level: Level) -> Result<Self, Error> {
+        // With one document alone there would be no loss and no gradient.
+        Self::with_candidates(dim, 1, 2, level)
+    }
+
+    fn with_candidates(dim: usize, rows: usize, candidates: usize, level: Level) -> Result<Self, Error> {
         let zeros = || vec![Lanes::ZERO; linear_len(dim, dim, false)];
         let optimizer = Optimizer::adamw(0.0);
         let trainer =
             Trainer::new(adapter(dim, level)?, zeros(), zeros(), 20.0, optimizer, Schedule::CONSTANT)?;
-        let mut documents = random_rows(3, rows, dim);
+        let mut documents = random_rows(3, candidates, dim);
         normalize_rows(level, &mut documents, dim)?;
         Ok(Self {
             trainer,
@@ -69,7 +107,7 @@ impl Step {
             documents,
             targets: (0..).take(rows).collect(),
             weights: vec![1.0; rows],
-            scratch: vec![Lanes::ZERO; scratch_len(rows, rows, dim, dim)],
+            scratch: vec![Lanes::ZERO; scratch_len(rows, candidates, dim, dim)],
         })
     }
 
@@ -87,6 +125,63 @@ impl Step {
             mask: &[],
         };
         self.trainer.step(&batch, &mut self.scratch)
+    }
+}
+
+/// A search for the [`DEPTH`] best of many documents for sixteen queries, block after block.
+#[derive(Debug)]
+pub struct Search {
+    level: Level,
+    dim: usize,
+    queries: Vec<f32>,
+    documents: Vec<f32>,
+    order: Vec<u32>,
+    panel: Vec<Lanes>,
+    scores: Vec<Lanes>,
+    found: Vec<Found>,
+}
+
+impl Search {
+    /// Documents scored at a time.
+    const BLOCK: usize = 256;
+
+    /// A search among `documents` documents of `dim` elements.
+    ///
+    /// # Errors
+    /// Those of [`normalize_rows`].
+    pub fn new(dim: usize, documents: usize, level: Level) -> Result<Self, Error> {
+        let mut vectors = random_rows(3, documents, dim);
+        normalize_rows(level, &mut vectors, dim)?;
+        Ok(Self {
+            level,
+            dim,
+            queries: random_rows(2, LANES, dim),
+            documents: vectors,
+            order: (0..).take(documents).collect(),
+            panel: vec![Lanes::ZERO; panel_len(LANES, dim)],
+            scores: vec![Lanes::ZERO; Self::BLOCK],
+            found: vec![Found::default(); LANES * DEPTH],
+        })
+    }
+
+    /// Searches once.
+    ///
+    /// # Errors
+    /// Those of [`score_documents`].
+    pub fn run(&mut self) -> Result<(), Error> {
+        let Self { level, dim, queries, documents, order, panel, scores, found } = self;
+        normalize_queries(*level, queries, *dim, panel)?;
+        let mut best: Vec<_> = found.chunks_mut(DEPTH).map(TopK::new).collect();
+        let blocks = documents.chunks(Self::BLOCK * *dim).zip(order.chunks(Self::BLOCK));
+        for ((documents, order), first) in blocks.zip((0..).step_by(Self::BLOCK)) {
+            let scores = scores.get_mut(..order.len()).unwrap_or_default();
+            score_documents(*level, panel, documents, *dim, scores)?;
+            offer_block(*level, scores, order, first, &mut best)?;
+        }
+        for best in best {
+            core::hint::black_box(best.into_sorted());
+        }
+        Ok(())
     }
 }
 

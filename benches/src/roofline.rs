@@ -87,12 +87,31 @@ pub fn training_step(dim: usize, rows: usize) -> [Work; 4] {
     [forward(dim, rows), middle, norm, update]
 }
 
+/// The loss of `rows` queries among `candidates` documents of `dim` elements, forward and backward: scores, the two
+/// sweeps of the softmax, the gradient of the queries.
+#[must_use]
+pub fn cross_entropy(dim: usize, rows: usize, candidates: usize) -> Work {
+    let scores = (rows * candidates) as f64;
+    Work { flops: 2.0 * scores * (2.0 * dim as f64 + SOFTMAX_OPERATIONS), ..Work::default() }
+}
+
+/// Scores of `rows` queries with `documents` documents, of which the best are sought: that search is left out.
+#[must_use]
+pub fn scores(dim: usize, rows: usize, documents: usize) -> Work {
+    let elements = (documents * dim) as f64;
+    Work { flops: 2.0 * rows as f64 * elements, read: F32_BYTES * elements, ..Work::default() }
+}
+
 /// Bytes of an element.
 const F32_BYTES: f64 = 4.0;
 
 /// Multiplications and multiply-adds of AdamW per parameter: clip 1, `m` 2, `v` 3, denominator 1, decay 1, step 1. The
 /// subtraction in the decay is left out: many processors add beside their multipliers.
 const ADAM_OPERATIONS: f64 = 9.0;
+
+/// Multiplications and multiply-adds of the softmax per score: `exp` 11 in each sweep, the sum 1, the scale 1, the
+/// gradient 2. Additions, comparisons and selections are left out, as above.
+const SOFTMAX_OPERATIONS: f64 = 26.0;
 
 #[cfg(test)]
 mod tests {
@@ -125,6 +144,11 @@ mod tests {
         assert_eq!(norm.flops, 84_480.0);
         assert_eq!(update.flops, 2_949_120.0 + 18.0 * 147_456.0);
         assert_eq!((update.update, update.divisions), (24.0 * 147_456.0, 147_456.0));
+    }
+
+    #[test]
+    fn loss_counts_two_products_and_two_exponentials_a_score() {
+        assert_eq!(cross_entropy(8, 64, 128).flops, 8192.0 * 2.0 * (16.0 + 26.0));
     }
 
     #[test]

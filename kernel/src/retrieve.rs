@@ -279,8 +279,10 @@ fn offer_panel<S: Simd>(
         if out.0.iter().all(|&out| out == 1.0) {
             continue;
         }
-        for (best, &score) in best.iter_mut().zip(&column.0) {
-            best.offer(Found { score, order, document })?;
+        for ((best, &score), &threshold) in best.iter_mut().zip(&column.0).zip(&thresholds.0) {
+            if score >= threshold || score.is_nan() {
+                best.offer(Found { score, order, document })?;
+            }
         }
         set(&mut thresholds, best);
     }
