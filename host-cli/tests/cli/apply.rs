@@ -78,6 +78,7 @@ fn save(folder: &Folder, name: &str, in_dim: usize, weight: &[f32]) {
         similarity: Similarity::Cosine,
         normalized: false,
         training: None,
+        golden_text: None,
     };
     adapter_file::save(&folder.path(name), false, &adapter, metadata).expect("saved");
 }
