@@ -206,6 +206,7 @@ pub fn image(dim: usize, level: Level) -> Result<Vec<Lanes>, Error> {
             similarity: Similarity::Cosine,
             normalized: true,
             training: None,
+            golden_text: None,
         },
         golden_query: &golden_query,
         golden_output: &golden_output,

@@ -238,5 +238,6 @@ fn metadata<'a>(input: &mut Unstructured<'a>) -> Result<Metadata<'a>> {
         similarity: if input.arbitrary()? { Similarity::Cosine } else { Similarity::Dot },
         normalized: input.arbitrary()?,
         training,
+        golden_text: input.arbitrary()?,
     })
 }

@@ -238,6 +238,7 @@ impl Run {
             similarity: Similarity::Cosine,
             normalized: false,
             training: None,
+            golden_text: None,
         };
         let spec = ImageSpec {
             in_dim,

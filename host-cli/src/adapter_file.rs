@@ -11,13 +11,15 @@ use crate::failure::Failure;
 use crate::files::write_atomically;
 use crate::fit::Adapter;
 
-/// The bytes of an adapter file: a function of the adapter and its metadata alone.
+/// The bytes of an adapter file: a function of the adapter, its metadata and the golden query alone.
+///
+/// `golden` is the vector of the metadata's golden text; without one the golden query is made of no one's data.
 ///
 /// # Errors
 ///
 /// [`Failure::Usage`] when a text of the metadata is too long, [`Failure::Numerical`] when a weight is not finite.
-pub fn encode(adapter: &Adapter, metadata: Metadata<'_>) -> Result<Vec<u8>, Failure> {
-    let golden_query = golden_query(adapter.in_dim());
+pub fn encode(adapter: &Adapter, metadata: Metadata<'_>, golden: Option<&[f32]>) -> Result<Vec<u8>, Failure> {
+    let golden_query = golden.map_or_else(|| golden_query(adapter.in_dim()), <[f32]>::to_vec);
     let mut golden_output = vec![0.0; adapter.out_dim()];
     adapter.apply(&golden_query, &mut golden_output)?;
     let spec = ImageSpec {
@@ -43,8 +45,14 @@ pub fn encode(adapter: &Adapter, metadata: Metadata<'_>) -> Result<Vec<u8>, Fail
 /// # Errors
 ///
 /// As [`encode`], and [`Failure::Output`].
-pub fn save(path: &Path, force: bool, adapter: &Adapter, metadata: Metadata<'_>) -> Result<(), Failure> {
-    let bytes = encode(adapter, metadata)?;
+pub fn save(
+    path: &Path,
+    force: bool,
+    adapter: &Adapter,
+    metadata: Metadata<'_>,
+    golden: Option<&[f32]>,
+) -> Result<(), Failure> {
+    let bytes = encode(adapter, metadata, golden)?;
     write_atomically(path, force, |out| out.write_all(&bytes))
 }
 
@@ -76,6 +84,12 @@ impl AdapterFile {
         file.image()?.verify().map_err(|error| file.refused(error))?;
         file.verify_golden(level)?;
         Ok(file)
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Checks that a SIMD level of this machine computes what the writer's machine computed, every bit of it.

@@ -12,6 +12,7 @@ use npyz::WriterBuilder as _;
 use query_adapter::Level;
 
 use crate::adapter_file::AdapterFile;
+use crate::embed::Origin;
 use crate::failure::Failure;
 use crate::files::{check_output, write_atomically};
 use crate::fit::Adapter;
@@ -187,7 +188,7 @@ impl Flow {
     }
 }
 
-fn begin_npy<W: Write>(out: W, rows: usize, dim: usize) -> io::Result<npyz::NpyWriter<f32, W>> {
+pub(crate) fn begin_npy<W: Write>(out: W, rows: usize, dim: usize) -> io::Result<npyz::NpyWriter<f32, W>> {
     let shape = [rows as u64, dim as u64];
     npyz::WriteOptions::<f32>::new().default_dtype().shape(&shape).writer(out).begin_nd()
 }
@@ -213,6 +214,9 @@ impl Input {
         if is_npy(path) {
             let matrix = Matrix::load(path)?;
             adapter.require_in_dim(matrix.dim(), &format!("those of {}", path.display()))?;
+            if let Some(origin) = Origin::beside(path.parent().unwrap_or(Path::new("")))? {
+                origin.require(adapter, &path.display().to_string())?;
+            }
             if let Some((row, component)) = matrix.first_non_finite() {
                 let value = matrix.row(row)[component];
                 let problem = format!(

@@ -4,13 +4,13 @@ use query_adapter::{Lanes, Level};
 use serde_json::json;
 
 use crate::adapter_file::AdapterFile;
+use crate::compare;
 use crate::failure::Failure;
 use crate::options::EvaluateOptions;
 use crate::parallel::available_threads;
 use crate::ranking::Index;
 use crate::report::{Comparison, SplitReport, json_object};
-use crate::retrieval_task::RetrievalTask;
-use crate::vectors::Embeddings;
+use crate::vector_source::VectorSource;
 
 /// Runs the command; returns what to print on stdout.
 ///
@@ -18,11 +18,18 @@ use crate::vectors::Embeddings;
 ///
 /// [`Failure::Input`] for data or an adapter that cannot be used.
 pub fn run(options: &EvaluateOptions, level: Level, note: &mut dyn FnMut(&str)) -> Result<String, Failure> {
+    if !options.compare.is_empty() {
+        return compare::run(options, level, note);
+    }
     let file = options.adapter.as_deref().map(|path| AdapterFile::open(path, level)).transpose()?;
-    let embeddings = options.common.embeddings.as_deref().map(Embeddings::load).transpose()?;
-    let task = RetrievalTask::load(&options.dataset, embeddings.as_ref())?;
+    let common = &options.common;
+    let mut source = VectorSource::open(common.embeddings.as_deref(), &common.models, common, level)?;
+    if let Some(file) = &file {
+        source.require(file, note)?;
+    }
+    let task = source.load(&options.dataset, note)?;
     // The task has the vectors that it needs; the ids of all others need not stay.
-    drop(embeddings);
+    drop(source);
     for defect in task.defects().iter() {
         note(&format!("{}: {defect}", options.dataset.display()));
     }

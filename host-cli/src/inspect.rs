@@ -76,6 +76,8 @@ struct MetadataView<'a> {
     document_prefix: &'a str,
     similarity: &'static str,
     normalized: bool,
+    /// The text whose vector tells the base model from others; null where the model was not at hand.
+    golden_text: Option<&'a str>,
     training: Option<TrainingView<'a>>,
 }
 
@@ -115,6 +117,7 @@ impl<'a> From<&Metadata<'a>> for MetadataView<'a> {
                 _ => "unknown",
             },
             normalized: metadata.normalized,
+            golden_text: metadata.golden_text,
             training: metadata.training.map(TrainingView::from),
         }
     }
@@ -153,6 +156,10 @@ impl Display for Inspection<'_> {
         line("base model", &text_or(metadata.base_model, "not stated"))?;
         line("query prefix", &text_or(metadata.query_prefix, "none"))?;
         line("document prefix", &text_or(metadata.document_prefix, "none"))?;
+        match metadata.golden_text {
+            Some(text) => line("model check", &format_args!("by its vector for {text:?}"))?,
+            None => line("model check", &"none: vectors of any model with as many components are taken")?,
+        }
         line("similarity", &metadata.similarity)?;
         line("query vectors", &if metadata.normalized { "of length 1" } else { "of any length" })?;
         match &metadata.training {

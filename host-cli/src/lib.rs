@@ -6,9 +6,11 @@
 pub mod adapter_file;
 pub mod apply;
 pub mod check;
+pub mod compare;
 mod contents;
 pub mod dataset;
 pub mod defects;
+pub mod embed;
 pub mod evaluate;
 pub mod failure;
 pub mod files;
@@ -30,4 +32,5 @@ pub mod run_log;
 pub mod synthesize;
 pub mod texts;
 pub mod train;
+pub mod vector_source;
 pub mod vectors;

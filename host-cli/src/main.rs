@@ -9,7 +9,7 @@ use host_cli::failure::Failure;
 use host_cli::options::{CheckOptions, Command, Options, SimdLevel};
 use host_cli::retrieval_task::RetrievalTask;
 use host_cli::vectors::Embeddings;
-use host_cli::{apply, check, evaluate, inspect, synthesize, train};
+use host_cli::{apply, check, embed, evaluate, inspect, synthesize, train};
 use query_adapter::Level;
 
 fn main() -> ExitCode {
@@ -26,6 +26,7 @@ fn main() -> ExitCode {
 /// Runs a command; returns what it has not printed itself.
 fn run(command: &Command) -> Result<String, Failure> {
     match command {
+        Command::Embed(options) => embed::run(options, level(options.simd)?),
         Command::Train(options) => {
             train::run(options, level(options.common.simd)?, &mut notes(options.common.quiet))
         }

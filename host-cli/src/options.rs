@@ -12,8 +12,7 @@ use crate::fit::{Negatives, Recipe};
 #[derive(Debug, Parser)]
 #[command(name = "host-cli", version, propagate_version = true, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 success, 1 other failure, 2 usage, 3 input data refused, 4 output exists or \
-                        cannot be written, 5 numerical refusal."
+    after_help = help_end()
 )]
 pub struct Options {
     /// What to do.
@@ -21,9 +20,19 @@ pub struct Options {
     pub command: Command,
 }
 
+fn help_end() -> String {
+    format!(
+        "Exit codes: 0 success, 1 other failure, 2 usage, 3 input data refused, 4 output exists or cannot be written, \
+         5 numerical refusal.\n\n{}",
+        crate::embed::BUILT_IN
+    )
+}
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Embed the texts of data sets by a model and write a folder of vectors.
+    Embed(EmbedOptions),
     /// Train an adapter on a data set and print how it compares with the untouched base.
     Train(Box<TrainOptions>),
     /// Print how well the base, and an adapter if given, finds the documents of a data set.
@@ -43,18 +52,86 @@ pub enum Command {
 pub struct Common {
     /// Folder with queries.npy, query_ids.json, corpus.npy and corpus_ids.json; without it the vectors are
     /// those inside the data set files
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "model")]
     pub embeddings: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "flattened into the help of its fields")]
+    pub models: ModelOptions,
     /// SIMD level to use instead of the best one; all give the same bits
     #[arg(long, value_name = "LEVEL")]
     pub simd: Option<SimdLevel>,
-    /// Threads to evaluate on; any number gives the same results [default: as many as the machine offers]
+    /// Threads to embed and evaluate on; any number gives the same results [default: as many as the machine offers]
     #[arg(long, value_name = "N", value_parser = threads)]
     pub threads: Option<NonZeroUsize>,
     /// Print one JSON object on stdout instead of tables
     #[arg(long)]
     pub json: bool,
     /// Print neither progress nor notes
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// The model that embeds texts, and how.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Models")]
+pub struct ModelOptions {
+    /// Embedding model: a Hugging Face folder, a name on its hub, or with --model-url the service's name for it
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Address of an OpenAI-compatible service that runs the model
+    #[arg(long, value_name = "URL", requires = "model")]
+    pub model_url: Option<String>,
+    /// Text before each query [default: what the model's own files say, else nothing]
+    #[arg(long, value_name = "TEXT")]
+    pub query_prefix: Option<String>,
+    /// Text before each document [default: what the model's own files say, else nothing]
+    #[arg(long, value_name = "TEXT")]
+    pub document_prefix: Option<String>,
+    /// Folder that keeps vectors from run to run [default: query-adapter in the user's cache folder]
+    #[arg(long, value_name = "DIR", conflicts_with = "no_cache")]
+    pub cache: Option<PathBuf>,
+    /// Keep no vectors
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Environment variable that holds the service's key
+    #[arg(long, value_name = "NAME", default_value = "OPENAI_API_KEY")]
+    pub api_key_env: String,
+    /// Texts in a request to the service
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=2048))]
+    pub request_texts: u32,
+    /// Requests to the service at a time
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub requests: u32,
+    /// Requests to the service in a minute [default: no limit]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub requests_per_minute: Option<u32>,
+    /// Seconds after which a request counts as lost and is made again
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = seconds)]
+    pub request_timeout: f64,
+}
+
+/// Options of `embed`.
+#[derive(Debug, Args)]
+pub struct EmbedOptions {
+    /// Data sets whose queries and documents to embed (EmbeddingQAFinetuneDataset JSON)
+    #[arg(required = true, value_name = "DATASET")]
+    pub datasets: Vec<PathBuf>,
+    /// Folder to write queries.npy, query_ids.json, corpus.npy, corpus_ids.json and model.json to
+    #[arg(long, short, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Overwrite these files if they exist
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "flattened into the help of its fields")]
+    pub models: ModelOptions,
+    /// SIMD level to use instead of the best one; all give the same bits
+    #[arg(long, value_name = "LEVEL")]
+    pub simd: Option<SimdLevel>,
+    /// Threads to use instead of as many as the machine offers; any number gives the same bits
+    #[arg(long, value_name = "N", value_parser = threads)]
+    pub threads: Option<NonZeroUsize>,
+    /// Print no progress
     #[arg(long, short)]
     pub quiet: bool,
 }
@@ -134,12 +211,9 @@ pub struct TrainOptions {
     /// Share of the queries to split off for validation when there is no --validation
     #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = share, conflicts_with = "validation")]
     pub validation_share: f64,
-    /// Name of the embedding model, kept in the adapter file
+    /// Name of the embedding model, kept in the adapter file [default: what the model or its vectors say]
     #[arg(long, value_name = "NAME", default_value = "")]
     pub base_model: String,
-    /// Text the model puts before a query, kept in the adapter file
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub query_prefix: String,
     #[command(flatten)]
     #[allow(missing_docs, reason = "flattened into the help of its fields")]
     pub common: Common,
@@ -153,6 +227,10 @@ pub struct EvaluateOptions {
     /// Adapter file to compare with the base
     #[arg(long, short, value_name = "FILE")]
     pub adapter: Option<PathBuf>,
+    /// Retrievers to compare, a row each: a folder of vectors or a model (MODEL, MODEL@URL; nothing for the vectors that
+    /// the other flags name), and an adapter if there is one; may be repeated
+    #[arg(long, value_name = "NAME=SOURCE[+ADAPTER]", conflicts_with = "adapter")]
+    pub compare: Vec<String>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "flattened into the help of its fields")]
     pub common: Common,
@@ -298,6 +376,13 @@ fn positive_or_infinite(text: &str) -> Result<f32, String> {
 
 fn below_one(text: &str) -> Result<f32, String> {
     number(text, "a number from 0 to below 1", |x| (0.0..1.0).contains(&x))
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value <= 3600.0 => Ok(value),
+        _ => Err("expected a number of seconds above 0, at most 3600".to_owned()),
+    }
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::metrics::{Evaluation, Metric, compare};
 
 /// The metrics of the table, by name; JSON has all of [`Metric::STANDARD`].
-const SHOWN: [&str; 8] =
+pub(crate) const SHOWN: [&str; 8] =
     ["hit_rate@1", "hit_rate@5", "hit_rate@10", "mrr@5", "mrr@10", "ndcg@10", "recall@10", "map@100"];
 
 /// Resamples of the paired bootstrap.
@@ -51,10 +51,7 @@ impl Comparison {
     /// The resamples come from a fixed seed: the same values give the same interval everywhere.
     #[must_use]
     pub fn gain_interval(&self) -> Option<(f64, f64)> {
-        let base = self.base.values(Metric::NDCG_AT_10)?;
-        let gains: Vec<f64> =
-            self.adapted.as_ref()?.values(Metric::NDCG_AT_10)?.zip(base).map(|(a, b)| a - b).collect();
-        Some(bootstrap_interval(&gains))
+        gain_interval(&self.base, self.adapted.as_ref()?, Metric::NDCG_AT_10)
     }
 
     fn object(&self) -> Map<String, Value> {
@@ -81,6 +78,12 @@ impl Comparison {
         object.insert("queries".into(), json!(self.base.queries().len()));
         object
     }
+}
+
+/// The 95 % interval of the mean gain in a metric, by a paired bootstrap over queries from a fixed seed.
+pub(crate) fn gain_interval(base: &Evaluation, adapted: &Evaluation, metric: Metric) -> Option<(f64, f64)> {
+    let gains: Vec<f64> = adapted.values(metric)?.zip(base.values(metric)?).map(|(a, b)| a - b).collect();
+    Some(bootstrap_interval(&gains))
 }
 
 /// The 2.5th and 97.5th percentile of the mean of resampled `values`.

@@ -13,6 +13,7 @@ use query_adapter::{Decay, Level, OptimizerKind};
 use serde_json::json;
 
 use crate::adapter_file;
+use crate::embed::Origin;
 use crate::failure::Failure;
 use crate::files::check_output;
 use crate::fit::{Adapter, Event, Fit, Progress, Recipe, Settings, fit, optimizer_name, require_negatives};
@@ -24,7 +25,7 @@ use crate::report::{Comparison, SplitReport, json_object};
 use crate::retrieval_task::RetrievalTask;
 use crate::run_log::RunLog;
 use crate::texts::TextKey;
-use crate::vectors::Embeddings;
+use crate::vector_source::VectorSource;
 
 /// Name and version of this program, as adapter files have it.
 pub(crate) const TOOL: &str = concat!("host-cli ", env!("CARGO_PKG_VERSION"));
@@ -61,9 +62,10 @@ fn run_logged(
     log: &mut Option<RunLog>,
 ) -> Result<String, Failure> {
     let settings = settings(options);
-    let embeddings = options.common.embeddings.as_deref().map(Embeddings::load).transpose()?;
+    let common = &options.common;
+    let mut source = VectorSource::open(common.embeddings.as_deref(), &common.models, common, level)?;
     let mut load = |file: &Path| -> Result<RetrievalTask, Failure> {
-        let task = RetrievalTask::load(file, embeddings.as_ref())?;
+        let task = source.load(file, note)?;
         for defect in task.defects().iter() {
             note(&format!("{}: {defect}", file.display()));
         }
@@ -72,8 +74,9 @@ fn run_logged(
     let whole = load(&options.train)?;
     let given_validation = options.validation.as_deref().map(&mut load).transpose()?;
     let test = options.test.as_deref().map(&mut load).transpose()?;
+    let origin = source.origin()?;
     // The tasks have the vectors that they need; the ids of all others need not stay.
-    drop(embeddings);
+    drop(source);
     for other in given_validation.iter().chain(&test) {
         require_same_dim(&whole, other)?;
     }
@@ -154,8 +157,9 @@ fn run_logged(
     let validation_ndcg = (validation.is_some() && settings.recipe == Recipe::Default)
         .then(|| splits.first().and_then(|split| ndcg_pair(&split.all)))
         .flatten();
-    let metadata = metadata(options, &settings, &fitted, validation_ndcg, &train);
-    adapter_file::save(&options.output, options.force, &fitted.adapter, metadata)?;
+    let metadata = metadata(options, origin.as_ref(), &settings, &fitted, validation_ndcg, &train);
+    let golden = origin.as_ref().map(|origin| origin.golden_vector.as_slice());
+    adapter_file::save(&options.output, options.force, &fitted.adapter, metadata, golden)?;
     if let Some(log) = log {
         log.finish(Ok(&fitted))?;
     }
@@ -290,16 +294,24 @@ fn ndcg_pair(comparison: &Comparison) -> Option<(f64, f64)> {
 #[allow(clippy::cast_possible_truncation, reason = "a rounded figure for people")]
 fn metadata<'a>(
     options: &'a TrainOptions,
+    origin: Option<&'a Origin>,
     settings: &Settings,
     fitted: &Fit,
     validation: Option<(f64, f64)>,
     train: &RetrievalTask,
 ) -> Metadata<'a> {
+    let models = &options.common.models;
+    let prefix = |given: &'a Option<String>, known: Option<&'a String>| {
+        known.or(given.as_ref()).map_or("", String::as_str)
+    };
     Metadata {
         tool: TOOL,
-        base_model: &options.base_model,
-        query_prefix: &options.query_prefix,
-        document_prefix: "",
+        base_model: match origin {
+            Some(origin) if options.base_model.is_empty() => &origin.model,
+            _ => &options.base_model,
+        },
+        query_prefix: prefix(&models.query_prefix, origin.map(|origin| &origin.query_prefix)),
+        document_prefix: prefix(&models.document_prefix, origin.map(|origin| &origin.document_prefix)),
         similarity: Similarity::Cosine,
         normalized: queries_are_normalized(train),
         training: Some(Training {
@@ -318,6 +330,7 @@ fn metadata<'a>(
                 adapted_ndcg_at_10: adapted as f32,
             }),
         }),
+        golden_text: origin.map(|origin| origin.golden_text.as_str()),
     }
 }
 

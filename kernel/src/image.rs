@@ -30,6 +30,7 @@
 //!         similarity: Similarity::Cosine,
 //!         normalized: true,
 //!         training: None,
+//!         golden_text: None,
 //!     },
 //!     golden_query: &[0.6, 0.8],
 //!     golden_output: &[0.6, 0.8],
@@ -67,8 +68,11 @@ pub const MAGIC: [u8; 8] = *b"\x89QADP\r\n\x1a";
 /// The version of the format that this build reads and writes.
 pub const VERSION: u16 = 1;
 
-/// The version of the metadata that this build reads and writes.
+/// The version of the metadata that this build writes where it knows no [`Metadata::golden_text`]; it reads this one too.
 pub const METADATA_SCHEMA: u16 = 1;
+
+/// The version of the metadata with a [`Metadata::golden_text`].
+pub const METADATA_SCHEMA_WITH_TEXT: u16 = 2;
 
 /// Bytes in the header.
 pub const HEADER_LEN: usize = 64;
@@ -138,6 +142,12 @@ pub struct Metadata<'a> {
     /// How the adapter was trained; `None` where that is not known, as after a conversion.
     #[serde(borrow)]
     pub training: Option<Training<'a>>,
+    /// The text whose vector by [`base_model`](Self::base_model), with [`query_prefix`](Self::query_prefix) before it,
+    /// is the golden query; at most [`Metadata::MAX_GOLDEN_TEXT`] bytes. Whoever embeds it anew finds out whether two
+    /// models are the same. `None` where the model was not at hand: the golden query is then any vector.
+    // Not here but after the golden pair in the file, so that files without it are as they always were.
+    #[serde(skip)]
+    pub golden_text: Option<&'a str>,
 }
 
 impl Metadata<'_> {
@@ -147,6 +157,8 @@ impl Metadata<'_> {
     pub const MAX_BASE_MODEL: usize = 256;
     /// Most bytes in [`query_prefix`](Self::query_prefix), and in [`document_prefix`](Self::document_prefix).
     pub const MAX_PREFIX: usize = 1024;
+    /// Most bytes in [`golden_text`](Self::golden_text).
+    pub const MAX_GOLDEN_TEXT: usize = 256;
 
     /// The rules that hold for every image, checked by writer and reader alike.
     fn check(&self) -> Result<(), Error> {
@@ -154,6 +166,7 @@ impl Metadata<'_> {
         check_text("base_model", self.base_model, Self::MAX_BASE_MODEL)?;
         check_text("query_prefix", self.query_prefix, Self::MAX_PREFIX)?;
         check_text("document_prefix", self.document_prefix, Self::MAX_PREFIX)?;
+        check_text("golden_text", self.golden_text.unwrap_or_default(), Self::MAX_GOLDEN_TEXT)?;
         self.training.map_or(Ok(()), |training| training.check())
     }
 }
@@ -475,7 +488,7 @@ impl ImageSpec<'_> {
         let (head, body) = front.split_first_chunk_mut::<HEADER_LEN>().ok_or(too_short)?;
         let (metadata, padding) = body.split_at_mut_checked(header.metadata_len).ok_or(too_short)?;
 
-        postcard::to_slice(&self.section(), metadata).map_err(|_| Error::Metadata)?;
+        write_section(&self.section(), self.metadata.golden_text, metadata)?;
         padding.fill(0);
         let values = weights.iter().flat_map(|lanes| lanes.0);
         for (place, value) in payload.as_chunks_mut().0.iter_mut().zip(values) {
@@ -496,8 +509,7 @@ impl ImageSpec<'_> {
         check_len("golden output", self.out_dim, self.golden_output.len())?;
         check_finite("golden query", self.golden_query.iter().copied())?;
         check_finite("golden output", self.golden_output.iter().copied())?;
-        let metadata_len =
-            postcard::serialize_with_flavor(&self.section(), Size::default()).map_err(|_| Error::Metadata)?;
+        let metadata_len = section_len(&self.section(), self.metadata.golden_text)?;
         Ok(Header {
             bias: self.bias,
             in_dim: self.in_dim,
@@ -509,13 +521,12 @@ impl ImageSpec<'_> {
     }
 
     /// The metadata as they are written; see [`Section::decode`].
-    fn section(&self) -> (u16, Section<&Metadata<'_>, FloatBytes<'_>>) {
-        let section = Section {
+    fn section(&self) -> Section<&Metadata<'_>, FloatBytes<'_>> {
+        Section {
             metadata: &self.metadata,
             golden_query: FloatBytes(self.golden_query),
             golden_output: FloatBytes(self.golden_output),
-        };
-        (METADATA_SCHEMA, section)
+        }
     }
 }
 
@@ -664,16 +675,39 @@ impl<'a> Section<Metadata<'a>, &'a [u8]> {
     /// Postcard can neither skip a field nor default a missing one, so an unknown schema is refused, not guessed at.
     fn decode(bytes: &'a [u8]) -> Result<Self, Error> {
         let (schema, fields) = postcard::take_from_bytes::<u16>(bytes).map_err(|_| Error::Metadata)?;
-        if schema != METADATA_SCHEMA {
+        if !matches!(schema, METADATA_SCHEMA | METADATA_SCHEMA_WITH_TEXT) {
             return Err(Error::MetadataSchema { found: schema });
         }
-        let (section, rest) = postcard::take_from_bytes(fields).map_err(|_| Error::Metadata)?;
+        let (mut section, mut rest): (Self, _) =
+            postcard::take_from_bytes(fields).map_err(|_| Error::Metadata)?;
+        if schema == METADATA_SCHEMA_WITH_TEXT {
+            let (text, after) = postcard::take_from_bytes(rest).map_err(|_| Error::Metadata)?;
+            (section.metadata.golden_text, rest) = (Some(text), after);
+        }
         // Postcard reads integers that were given more bytes than they need; then one adapter would have many files.
-        let section = (schema, section);
-        let shortest =
-            postcard::serialize_with_flavor(&section, Size::default()).map_err(|_| Error::Metadata)?;
-        if rest.is_empty() && shortest == bytes.len() { Ok(section.1) } else { Err(Error::Metadata) }
+        let shortest = section_len(&section, section.metadata.golden_text)?;
+        if rest.is_empty() && shortest == bytes.len() { Ok(section) } else { Err(Error::Metadata) }
     }
+}
+
+/// The section as it stands in a file: its schema, its fields, the golden text where there is one.
+fn write_section(section: &impl Serialize, golden_text: Option<&str>, out: &mut [u8]) -> Result<(), Error> {
+    let written = match golden_text {
+        None => postcard::to_slice(&(METADATA_SCHEMA, section), out),
+        Some(text) => postcard::to_slice(&(METADATA_SCHEMA_WITH_TEXT, section, text), out),
+    };
+    written.map(|_| ()).map_err(|_| Error::Metadata)
+}
+
+/// The bytes that [`write_section`] needs.
+fn section_len(section: &impl Serialize, golden_text: Option<&str>) -> Result<usize, Error> {
+    let length = match golden_text {
+        None => postcard::serialize_with_flavor(&(METADATA_SCHEMA, section), Size::default()),
+        Some(text) => {
+            postcard::serialize_with_flavor(&(METADATA_SCHEMA_WITH_TEXT, section, text), Size::default())
+        }
+    };
+    length.map_err(|_| Error::Metadata)
 }
 
 /// Serialises floats as one byte string of little-endian binary32.
@@ -797,6 +831,7 @@ mod tests {
         similarity: Similarity::Cosine,
         normalized: true,
         training: None,
+        golden_text: None,
     };
 
     /// Weights which differ everywhere, a query, and the image of both.
@@ -1071,6 +1106,7 @@ mod tests {
             (Metadata { base_model: &long[..258], ..METADATA }, too_long("base_model", 256, 258)),
             (Metadata { query_prefix: &long, ..METADATA }, too_long("query_prefix", 1024, 1026)),
             (Metadata { document_prefix: &long, ..METADATA }, too_long("document_prefix", 1024, 1026)),
+            (Metadata { golden_text: Some(&long[..258]), ..METADATA }, too_long("golden_text", 256, 258)),
             (trained(Training { recipe: &long[..66], ..training }), too_long("recipe", 64, 66)),
             (trained(Training { optimizer: &long[..66], ..training }), too_long("optimizer", 64, 66)),
             (trained(Training { lr: f32::NAN, ..training }), Error::Setting { name: "lr" }),
@@ -1109,6 +1145,7 @@ mod tests {
                 query_prefix: &text[..Metadata::MAX_PREFIX],
                 document_prefix: &text[..Metadata::MAX_PREFIX],
                 training: Some(training),
+                golden_text: Some(&text[..Metadata::MAX_GOLDEN_TEXT]),
                 ..METADATA
             },
             golden_query: &[1.0; MAX_DIM],

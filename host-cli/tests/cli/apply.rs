@@ -78,8 +78,9 @@ fn save(folder: &Folder, name: &str, in_dim: usize, weight: &[f32]) {
         similarity: Similarity::Cosine,
         normalized: false,
         training: None,
+        golden_text: None,
     };
-    adapter_file::save(&folder.path(name), false, &adapter, metadata).expect("saved");
+    adapter_file::save(&folder.path(name), false, &adapter, metadata, None).expect("saved");
 }
 
 #[test]

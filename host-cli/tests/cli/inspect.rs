@@ -21,6 +21,7 @@ written by       \"host-cli {}\"
 base model       not stated
 query prefix     none
 document prefix  none
+model check      none: vectors of any model with as many components are taken
 similarity       cosine
 query vectors    of any length
 training         recipe default, adamw, learning rate 0.01, scale 20, batch size 64, seed 0
@@ -51,6 +52,7 @@ fn the_json_object_has_the_documented_keys() {
         "dtype",
         "format_version",
         "golden_reproduced",
+        "golden_text",
         "in_dim",
         "kind",
         "normalized",

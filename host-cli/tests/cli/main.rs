@@ -3,10 +3,14 @@
 mod apply;
 mod check;
 mod documentation;
+#[cfg(all(feature = "models", feature = "endpoint"))]
+mod embed;
 mod evaluate;
 mod inspect;
 mod output;
 mod refusals;
 mod scale;
+#[cfg(all(feature = "models", feature = "endpoint"))]
+mod service;
 mod support;
 mod train;

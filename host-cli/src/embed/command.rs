@@ -1,0 +1,86 @@
+//! `host-cli embed`: the texts of data sets to a folder of vectors.
+
+use std::fs;
+use std::path::Path;
+
+use query_adapter::Level;
+
+use super::embedder::Embedder;
+use super::origin;
+use crate::apply::begin_npy;
+use crate::dataset::Dataset;
+use crate::failure::Failure;
+use crate::files::{check_output, write_atomically};
+use crate::json::quoted;
+use crate::options::EmbedOptions;
+use crate::texts::Texts;
+use crate::vectors::Vectors;
+
+/// The files written, in this order; the last one says that the others are complete.
+const FILES: [&str; 5] = ["queries.npy", "query_ids.json", "corpus.npy", "corpus_ids.json", origin::FILE];
+
+/// Runs the command; returns what to print on stdout.
+///
+/// # Errors
+///
+/// Every [`Failure`]; what was embedded before is in the cache.
+pub fn run(options: &EmbedOptions, level: Level) -> Result<String, Failure> {
+    let Some(mut embedder) = Embedder::open(&options.models, level, options.threads, options.quiet)? else {
+        return Err(Failure::Usage(
+            "embed needs --model: a folder, a name, or with --model-url a service's".to_owned(),
+        ));
+    };
+    let folder = &options.output;
+    if folder.exists() {
+        FILES.iter().try_for_each(|name| check_output(&folder.join(name), options.force))?;
+    }
+    let (mut queries, mut corpus) = (Texts::default(), Texts::default());
+    for file in &options.datasets {
+        let dataset = Dataset::load(file)?;
+        merge(&mut queries, &dataset.queries, "query", file)?;
+        merge(&mut corpus, &dataset.corpus, "document", file)?;
+    }
+    let (embeddings, counts) = embedder.embed_texts(&queries, &corpus)?;
+    let origin = embedder.origin()?;
+    fs::create_dir_all(folder).map_err(|error| Failure::unwritable(folder, &error))?;
+    let [query_vectors, query_ids, corpus_vectors, corpus_ids, model] = FILES.map(|name| folder.join(name));
+    write_vectors(&query_vectors, &query_ids, &embeddings.queries, options.force)?;
+    write_vectors(&corpus_vectors, &corpus_ids, &embeddings.corpus, options.force)?;
+    let text = serde_json::to_string_pretty(&origin).map_err(anyhow::Error::from)?;
+    write_atomically(&model, options.force, |out| writeln!(out, "{text}"))?;
+    let (queries, documents) = (embeddings.queries.len(), embeddings.corpus.len());
+    let (folder, dim) = (folder.display(), embeddings.corpus.dim());
+    Ok(format!("{counts}\n{folder} holds {queries} queries and {documents} documents of {dim} components\n"))
+}
+
+/// Adds the texts of one more data set; an id has one text.
+fn merge(all: &mut Texts, more: &Texts, what: &str, file: &Path) -> Result<(), Failure> {
+    for (id, text) in more.ids.iter().zip(more.texts()) {
+        match all.ids.index_of(id) {
+            Some(at) if all.text(at) == Some(text) => {}
+            Some(_) => {
+                let id = quoted(id);
+                let problem =
+                    format!("the {what} {id} has another text in a data set before; embed them one by one");
+                return Err(Failure::input(file, problem));
+            }
+            None => {
+                all.ids.push(id).map_err(|rejected| Failure::input(file, rejected.to_string()))?;
+                all.push_text(text, true);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write_vectors(matrix: &Path, ids: &Path, vectors: &Vectors, force: bool) -> Result<(), Failure> {
+    let components = vectors.matrix().as_slice().iter().copied();
+    write_atomically(matrix, force, |out| {
+        let mut out = begin_npy(out, vectors.len(), vectors.dim())?;
+        out.extend(components)?;
+        out.finish()
+    })?;
+    let list: Vec<&str> = (0..vectors.len()).map(|row| vectors.id(row)).collect();
+    let text = serde_json::to_string_pretty(&list).map_err(anyhow::Error::from)?;
+    write_atomically(ids, force, |out| writeln!(out, "{text}"))
+}

@@ -1,0 +1,87 @@
+//! When the next request may begin: a limit per minute, and the pauses a service asks for.
+
+use core::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+/// The first pause after a passing fault; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// The longest pause, also where a service asks for a longer one.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// The pause before the attempt after `attempt`, which is counted from 1.
+pub(super) fn back_off(attempt: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(LONGEST_PAUSE)
+}
+
+/// The pause that a service asks for, in milliseconds or in seconds; a date is not understood.
+pub(super) fn retry_after(milliseconds: Option<&str>, seconds: Option<&str>) -> Option<Duration> {
+    let number = |text: Option<&str>| text?.trim().parse::<f64>().ok().filter(|number| *number >= 0.0);
+    let seconds = number(milliseconds).map(|number| number / 1e3).or_else(|| number(seconds))?;
+    Some(Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE))
+}
+
+/// Shared by all requests to a service.
+pub(super) struct Pace {
+    interval: Duration,
+    next: Mutex<Instant>,
+}
+
+impl Pace {
+    /// At most so many requests begin in a minute; any number without.
+    pub(super) fn new(per_minute: Option<u32>) -> Self {
+        let interval = per_minute.map_or(Duration::ZERO, |count| Duration::from_secs(60) / count.max(1));
+        Self { interval, next: Mutex::new(Instant::now()) }
+    }
+
+    /// Waits until the next request may begin.
+    pub(super) fn wait(&self) {
+        let turn = {
+            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let turn = (*next).max(Instant::now());
+            *next = turn + self.interval;
+            turn
+        };
+        thread::sleep(turn.saturating_duration_since(Instant::now()));
+    }
+
+    /// No request begins before this time has gone by: a service that is overrun is so for all of them.
+    pub(super) fn pause(&self, time: Duration) {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        *next = (*next).max(Instant::now() + time);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_minute() {
+        let pauses: Vec<_> = (1..=9).map(|attempt| back_off(attempt).as_millis()).collect();
+        assert_eq!(pauses, [500, 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000]);
+        assert_eq!(back_off(u32::MAX), LONGEST_PAUSE);
+    }
+
+    #[test]
+    fn a_services_own_pause_is_read_and_bounded() {
+        let seconds = |text| retry_after(None, Some(text)).map(|time| time.as_secs_f64());
+        assert_eq!(seconds("2"), Some(2.0));
+        assert_eq!(seconds(" 0.25 "), Some(0.25));
+        assert_eq!(seconds("86400"), Some(60.0));
+        for other in ["-1", "NaN", "soon", "Wed, 21 Oct 2026 07:28:00 GMT", ""] {
+            assert_eq!(seconds(other), None, "{other}");
+        }
+        assert_eq!(retry_after(Some("1500"), Some("9")), Some(Duration::from_millis(1500)));
+    }
+
+    #[test]
+    fn requests_begin_no_faster_than_allowed() {
+        let pace = Pace::new(Some(1200));
+        let began = Instant::now();
+        (0..4).for_each(|_| pace.wait());
+        assert!(began.elapsed() >= Duration::from_millis(150));
+    }
+}

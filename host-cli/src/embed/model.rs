@@ -1,0 +1,52 @@
+//! What every embedding model can do, wherever it runs.
+
+use crate::failure::Failure;
+
+/// A SHA-256.
+pub(crate) type Digest = [u8; 32];
+
+/// A text's vector, as a model hands it over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Embedded<'a> {
+    /// The place of the text in the list that was asked for.
+    pub(crate) text: usize,
+    /// Its vector, finite; all vectors of a model have the same number of components.
+    pub(crate) vector: &'a [f32],
+    /// Whether the text was longer than the model takes, and its end did not count.
+    pub(crate) cut_off: bool,
+}
+
+/// An embedding model.
+pub(crate) trait Model {
+    /// What it is called, as adapter files have it.
+    fn name(&self) -> &str;
+
+    /// Tells this model from every other: texts with the same digest have the same vectors.
+    fn digest(&self) -> Digest;
+
+    /// Whether the model behind the name may become another one from one run to the next.
+    fn may_change(&self) -> bool {
+        false
+    }
+
+    /// What its own files put before a query, if they say so.
+    fn query_prefix(&self) -> Option<&str> {
+        None
+    }
+
+    /// What its own files put before a document, if they say so.
+    fn document_prefix(&self) -> Option<&str> {
+        None
+    }
+
+    /// Embeds texts, prefixes included; `done` gets each vector as it comes, in any order.
+    ///
+    /// # Errors
+    ///
+    /// What `done` returns, and whatever keeps a text from having a vector. What went to `done` before stays good.
+    fn embed(
+        &self,
+        texts: &[&str],
+        done: &mut dyn FnMut(Embedded<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure>;
+}

@@ -1,0 +1,127 @@
+//! Which model vectors come from, and whether that is the model an adapter was trained for.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::adapter_file::AdapterFile;
+use crate::failure::Failure;
+use crate::json::quoted;
+
+/// The text whose vector tells models apart.
+pub const GOLDEN_TEXT: &str = "Which door does the postman use when it rains?";
+
+/// The file beside vectors that says where they come from.
+pub(super) const FILE: &str = "model.json";
+
+/// The least cosine between two vectors of the golden text by one model.
+///
+/// Other machines, 16-bit and 8-bit weights stay well above it. Vectors of different models are as good as orthogonal,
+/// those of two versions of one model are not much closer.
+const LEAST_COSINE: f64 = 0.99;
+
+/// Where vectors come from: the model, the prefixes, and the golden text's vector.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Origin {
+    /// What the model is called.
+    pub model: String,
+    /// What was put before each query.
+    pub query_prefix: String,
+    /// What was put before each document.
+    pub document_prefix: String,
+    /// The text that was embedded as a query, [`GOLDEN_TEXT`] as far as this program wrote it.
+    pub golden_text: String,
+    /// Its vector.
+    pub golden_vector: Vec<f32>,
+}
+
+impl Origin {
+    /// Reads the file beside vectors in `folder`; none when there is no such file.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Input`] when it cannot be read or is malformed.
+    pub fn beside(folder: &Path) -> Result<Option<Self>, Failure> {
+        let path = folder.join(FILE);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Failure::unreadable(&path, &error)),
+        };
+        let origin: Self = serde_json::from_slice(&bytes).map_err(|error| {
+            let problem =
+                format!("found no description of a model ({error}); embed the texts again, or delete it");
+            Failure::input(&path, problem)
+        })?;
+        if origin.golden_vector.iter().any(|value| !value.is_finite()) {
+            return Err(Failure::input(&path, "the golden vector is not finite; embed the texts again"));
+        }
+        Ok(Some(origin))
+    }
+
+    /// Refuses vectors of another model, or made with other prefixes, than those the adapter was trained for.
+    ///
+    /// An adapter without a golden text says nothing of its model; then nothing is checked.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Input`] naming both models, or both prefixes.
+    pub fn require(&self, adapter: &AdapterFile, source: &str) -> Result<(), Failure> {
+        let image = adapter.image()?;
+        let metadata = image.metadata();
+        let Some(golden_text) = metadata.golden_text else { return Ok(()) };
+        let fail = |problem: String| Err(Failure::input(adapter.path(), problem));
+        let prefixes = [
+            ("query", "--query-prefix", metadata.query_prefix, &self.query_prefix),
+            ("document", "--document-prefix", metadata.document_prefix, &self.document_prefix),
+        ];
+        for (what, flag, expected, found) in prefixes {
+            if expected != found {
+                return fail(format!(
+                    "the adapter was trained on vectors with the {what} prefix {}, those of {source} have {}; give \
+                     {flag} {} and embed again",
+                    quoted(expected),
+                    quoted(found),
+                    quoted(expected)
+                ));
+            }
+        }
+        if golden_text != self.golden_text {
+            // Both are this program's but for files of other programs; those cannot be compared.
+            return Ok(());
+        }
+        let mut golden = vec![0.0; image.in_dim()];
+        let mut output = vec![0.0; image.out_dim()];
+        image.copy_golden(&mut golden, &mut output).map_err(anyhow::Error::from)?;
+        let model = quoted(metadata.base_model);
+        if golden.len() != self.golden_vector.len() {
+            return fail(format!(
+                "the adapter takes the vectors of {model} with {} components, those of {source} are of {} with {}; use \
+                 vectors of the model it was trained for",
+                golden.len(),
+                quoted(&self.model),
+                self.golden_vector.len()
+            ));
+        }
+        let cosine = cosine(&golden, &self.golden_vector);
+        if cosine < LEAST_COSINE {
+            return fail(format!(
+                "the adapter was trained for vectors of {model}, those of {source} are of {}, another space: the \
+                 cosine between the two models' vectors of one text is {cosine:.4}; use vectors of the model it was \
+                 trained for",
+                quoted(&self.model)
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The cosine of two vectors of one length; 0 when one of them is zero.
+pub(crate) fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot =
+        |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum() };
+    let lengths = dot(a, a).sqrt() * dot(b, b).sqrt();
+    if lengths > 0.0 { dot(a, b) / lengths } else { 0.0 }
+}

@@ -1,0 +1,103 @@
+//! Where a command's vectors come from: the data set file, a folder, or a model.
+
+use std::path::Path;
+
+use query_adapter::Level;
+
+use crate::adapter_file::AdapterFile;
+use crate::dataset::Dataset;
+use crate::embed::{Embedder, Origin};
+use crate::failure::Failure;
+use crate::options::{Common, ModelOptions};
+use crate::retrieval_task::RetrievalTask;
+use crate::vectors::Embeddings;
+
+/// Where vectors come from.
+pub enum VectorSource {
+    /// The data set file itself.
+    Inline,
+    /// A folder of vectors, and what it says of its model.
+    Folder(Embeddings, Option<Origin>),
+    /// A model that embeds the texts.
+    Model(Box<Embedder>),
+}
+
+impl VectorSource {
+    /// The source that a command line names; of `common` only what is said of threads and quiet counts.
+    ///
+    /// # Errors
+    ///
+    /// As [`Embeddings::load`], [`Origin::beside`] and [`Embedder::open`].
+    pub fn open(
+        folder: Option<&Path>,
+        models: &ModelOptions,
+        common: &Common,
+        level: Level,
+    ) -> Result<Self, Failure> {
+        if let Some(embedder) = Embedder::open(models, level, common.threads, common.quiet)? {
+            return Ok(Self::Model(embedder.into()));
+        }
+        Ok(match folder {
+            Some(folder) => Self::Folder(Embeddings::load(folder)?, Origin::beside(folder)?),
+            None => Self::Inline,
+        })
+    }
+
+    /// Reads a data set and joins it with its vectors; embeds what is missing.
+    ///
+    /// # Errors
+    ///
+    /// As [`RetrievalTask::load`] and [`Embedder::embeddings`].
+    pub fn load(&mut self, file: &Path, note: &mut dyn FnMut(&str)) -> Result<RetrievalTask, Failure> {
+        match self {
+            Self::Inline => RetrievalTask::load(file, None),
+            Self::Folder(embeddings, _) => RetrievalTask::load(file, Some(embeddings)),
+            Self::Model(embedder) => {
+                let dataset = Dataset::load(file)?;
+                if dataset.query_embeddings.is_some() || dataset.corpus_embeddings.is_some() {
+                    let name = embedder.name();
+                    note(&format!("{}: its own vectors are not used, those of {name} are", file.display()));
+                }
+                let (embeddings, counts) = embedder.embeddings(&dataset)?;
+                note(&format!("{}: {counts}", file.display()));
+                RetrievalTask::join(dataset, Some(&embeddings))
+            }
+        }
+    }
+
+    /// Which model the vectors come from, where that is known.
+    ///
+    /// # Errors
+    ///
+    /// As [`Embedder::origin`].
+    pub fn origin(&mut self) -> Result<Option<Origin>, Failure> {
+        match self {
+            Self::Inline => Ok(None),
+            Self::Folder(_, origin) => Ok(origin.clone()),
+            Self::Model(embedder) => embedder.origin().map(Some),
+        }
+    }
+
+    /// Refuses an adapter that was trained for another model, or with other prefixes. Where vectors say nothing of
+    /// their model and the adapter does, a note says that nothing could be checked.
+    ///
+    /// # Errors
+    ///
+    /// As [`Origin::require`].
+    pub fn require(&mut self, adapter: &AdapterFile, note: &mut dyn FnMut(&str)) -> Result<(), Failure> {
+        match self.origin()? {
+            Some(origin) => origin.require(adapter, &origin.model),
+            None => {
+                let metadata = *adapter.image()?.metadata();
+                if metadata.golden_text.is_some() {
+                    note(&format!(
+                        "the adapter was trained for vectors of {:?}; nothing says which model these are of, so that was \
+                         not checked",
+                        metadata.base_model
+                    ));
+                }
+                Ok(())
+            }
+        }
+    }
+}
