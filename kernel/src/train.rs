@@ -288,8 +288,9 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Trainer<S> {
     ) -> Result<StepReport, Error> {
         let shape = Shape::of(&self.adapter, batch)?;
         let total_weight = check_rows(batch, shape.candidates)?;
+        let given = scratch.len();
         let (outputs, rest) = team::split(scratch, shape.outputs_len(), 1);
-        let scratch = Scratch::carve(rest, shape.sizes())?;
+        let scratch = Scratch::carve(rest, shape.sizes(), given)?;
         self.forward(join, shape, batch.queries, outputs);
         self.learn(join, Step { shape, batch, total_weight, ahead: None }, outputs, scratch)
     }
@@ -317,13 +318,14 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Trainer<S> {
             }
             return Ok(());
         }
+        let given = scratch.len();
         let (mut now, rest) = scratch.split_at_mut(outputs_len);
         let (mut next, rest) = rest.split_at_mut(outputs_len);
         let mut ready = false;
         for (i, batch) in batches.iter().enumerate() {
             let shape = Shape::of(&self.adapter, batch)?;
             let total_weight = check_rows(batch, shape.candidates)?;
-            let scratch = Scratch::carve(&mut *rest, shape.sizes())?;
+            let scratch = Scratch::carve(&mut *rest, shape.sizes(), given)?;
             let (outputs, _) = team::split(now, shape.outputs_len(), 1);
             if !ready {
                 self.forward(join, shape, batch.queries, outputs);

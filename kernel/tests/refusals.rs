@@ -4,7 +4,7 @@
 
 use query_adapter::{
     Anchor, Batch, Documents, Error, Lanes, Level, Linear, MaskEntry, Optimizer, OptimizerKind, Schedule,
-    Trainer, linear_len, scratch_len,
+    SingleThread, Trainer, linear_len, scratch_len,
 };
 
 const DIM: usize = 3;
@@ -70,8 +70,13 @@ fn wrong_lengths_are_refused_with_what_was_needed_and_given() {
     let mut trainer = trainer();
     let before = bits(&trainer);
     let needed = scratch_len(2, 2, DIM, DIM);
-    let refusal = trainer.step(&GOOD, &mut scratch()[1..]);
-    assert_eq!(refusal, Err(length("scratch", needed, needed - 1)));
+    for given in 0..needed {
+        // Also where not even the first of its buffers has room.
+        let mut short = vec![Lanes::ZERO; given];
+        assert_eq!(trainer.step(&GOOD, &mut short), Err(length("scratch", needed, given)));
+        let refusal = trainer.steps(&SingleThread, &[GOOD], &mut short, |_| panic!("no step was taken"));
+        assert_eq!(refusal, Err(length("scratch", needed, given)));
+    }
     assert_eq!(bits(&trainer), before);
 }
 

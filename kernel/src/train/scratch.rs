@@ -116,14 +116,9 @@ pub(super) struct Scratch<'a> {
 }
 
 impl<'a> Scratch<'a> {
-    /// Carves the buffers from what is left beside `T`.
-    pub(super) fn carve(scratch: &'a mut [Lanes], sizes: Sizes) -> Result<Self, Error> {
-        let outputs = outputs_len(sizes.rows, sizes.out_dim);
-        let short = Error::Length {
-            what: "scratch",
-            needed: total(sizes),
-            given: scratch.len().saturating_add(outputs),
-        };
+    /// Carves the buffers from what is left beside `T`; `given` is how long all of it is.
+    pub(super) fn carve(scratch: &'a mut [Lanes], sizes: Sizes, given: usize) -> Result<Self, Error> {
+        let short = Error::Length { what: "scratch", needed: total(sizes), given };
         let mut rest = scratch;
         let mut buffers: [&'a mut [Lanes]; 10] = Default::default();
         for (buffer, length) in buffers.iter_mut().zip(lengths(sizes)) {
