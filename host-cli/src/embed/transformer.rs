@@ -158,3 +158,22 @@ fn add(states: &mut [f32], update: &[f32]) {
         *state += update;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::bucket;
+
+    #[test]
+    fn distances_fall_into_the_buckets_of_the_definition() {
+        for distance in 0..300_usize {
+            let within = if distance < 8 {
+                distance as f64
+            } else {
+                (8.0 + (distance as f64 / 8.0).ln() / 16_f64.ln() * 8.0 + 1e-9).floor().min(15.0)
+            };
+            assert_eq!(bucket(distance, 0) as f64, within, "{distance} before");
+            let after = if distance == 0 { 0.0 } else { within + 16.0 };
+            assert_eq!(bucket(0, distance) as f64, after, "{distance} after");
+        }
+    }
+}

@@ -155,6 +155,33 @@ fn folder_file(family: &str, name: &str) -> Vec<u8> {
 }
 
 #[test]
+fn a_name_is_found_in_the_cache_of_the_hub() {
+    let folder = Folder::new();
+    folder.write("train.json", Data::small().json(false));
+    let repo = folder.path("hub/models--org--tiny-bert");
+    let snapshot = repo.join("snapshots/0123abcd");
+    for part in [&snapshot.join("1_Pooling"), &repo.join("refs")] {
+        std::fs::create_dir_all(part).expect("created");
+    }
+    std::fs::write(repo.join("refs/main"), "0123abcd").expect("written");
+    let files =
+        ["config.json", "tokenizer.json", "modules.json", "sentence_bert_config.json", "model.safetensors"];
+    for file in files.into_iter().chain(["1_Pooling/config.json"]) {
+        std::fs::write(snapshot.join(file), folder_file("bert", file)).expect("written");
+    }
+    let train = |model: &str| {
+        let mut command =
+            folder.run(&format!("train train.json --no-cache -o a.qad --force --model {model}"));
+        command.env("HF_HUB_CACHE", folder.path("hub")).env("HF_HUB_OFFLINE", "1");
+        command
+    };
+    train("org/tiny-bert").assert().success();
+    assert_eq!(folder.json("inspect a.qad")["base_model"], "org/tiny-bert");
+    let assert = train("org/other").assert().code(3);
+    assert!(text(&assert.get_output().stderr).contains("the model org/other is not in the cache"));
+}
+
+#[test]
 fn a_second_run_takes_all_from_the_cache_and_gives_the_same_bytes() {
     let folder = Folder::new();
     folder.write("train.json", Data::small().json(false));

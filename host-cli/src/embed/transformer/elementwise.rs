@@ -199,3 +199,125 @@ fn store<S: Simd>(x: f32x16<S>, chunk: &mut [f32]) {
         *place = value;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Values of both signs and many sizes, and their number no multiple of sixteen.
+    fn values(count: usize) -> Vec<f32> {
+        (0..count).map(|i| ((i * 37 % 101) as f32 - 50.0) * 0.21).collect()
+    }
+
+    /// The levels of this machine, from the least to the best.
+    fn levels() -> Vec<Level> {
+        let best = Level::new();
+        #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+        {
+            let lesser = [best.as_sse2().map(Level::Sse2), best.as_avx2().map(Level::Avx2)];
+            lesser.into_iter().flatten().chain([best]).collect()
+        }
+        #[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
+        vec![best]
+    }
+
+    #[test]
+    fn exp_has_the_kernels_bits() {
+        let inputs = values(997).into_iter().chain([-200.0, -104.0, -87.4, 88.7, 200.0, 0.0, -0.0, f32::NAN]);
+        let inputs: Vec<f32> = inputs.collect();
+        for level in levels() {
+            let mut found = inputs.clone();
+            dispatch!(level, simd => map(simd, &mut found, exp));
+            for (x, found) in inputs.iter().zip(found) {
+                let expected = query_adapter::math::exp(*x);
+                assert!(
+                    found.to_bits() == expected.to_bits() || (x.is_nan() && found.is_nan()),
+                    "{x} {level:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_level_gives_the_same_bits() {
+        for width in [1, 15, 16, 17, 24, 33] {
+            let run = |level| {
+                let (weight, bias) = (values(width), values(width + 3));
+                let mut layers = values(3 * width);
+                normalize_layers(level, &mut layers, &weight, &bias[3..], 1e-12);
+                let mut scores = values(3 * width);
+                softmax_rows(level, &mut scores, width, 0.3);
+                let active = [Activation::Gelu, Activation::GeluTanh, Activation::Relu].map(|activation| {
+                    let mut values = values(3 * width);
+                    activate(level, &mut values, activation);
+                    values
+                });
+                let all = [&[layers, scores][..], &active].concat().concat();
+                all.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+            };
+            let first = run(levels()[0]);
+            assert!(levels().into_iter().all(|level| run(level) == first), "width {width}");
+        }
+    }
+
+    #[test]
+    fn layers_have_mean_and_variance_of_weight_and_bias() {
+        let width = 37;
+        let mut row = values(width);
+        let exact: Vec<f64> = row.iter().map(|&x| f64::from(x)).collect();
+        normalize_layers(Level::new(), &mut row, &vec![2.0; width], &vec![0.5; width], 1e-12);
+        let mean = exact.iter().sum::<f64>() / width as f64;
+        let variance = exact.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / width as f64;
+        for (x, found) in exact.iter().zip(row) {
+            let expected = (x - mean) / variance.sqrt() * 2.0 + 0.5;
+            assert!((expected - f64::from(found)).abs() < 2e-6, "{expected} {found}");
+        }
+    }
+
+    #[test]
+    fn softmax_rows_are_shares_of_one() {
+        let mut rows = values(2 * 21);
+        let exact: Vec<f64> = rows.iter().map(|&x| (f64::from(x) * 0.5).exp()).collect();
+        softmax_rows(Level::new(), &mut rows, 21, 0.5);
+        for (exact, found) in exact.chunks(21).zip(rows.chunks(21)) {
+            let total: f64 = exact.iter().sum();
+            assert!(exact.iter().zip(found).all(|(x, &y)| (x / total - f64::from(y)).abs() < 1e-6));
+        }
+    }
+
+    #[test]
+    fn activations_are_near_their_definitions() {
+        /// ∫ of the density by Simpson's rule, from far below.
+        fn phi(x: f64) -> f64 {
+            let (steps, low) = (4000, -12.0);
+            let width = (x - low) / f64::from(steps);
+            let density = |t: f64| (-0.5 * t * t).exp() / (2.0 * core::f64::consts::PI).sqrt();
+            let weight = |i| {
+                if i == 0 || i == steps {
+                    1.0
+                } else if i % 2 == 1 {
+                    4.0
+                } else {
+                    2.0
+                }
+            };
+            (0..=steps).map(|i| weight(i) * density(low + f64::from(i) * width)).sum::<f64>() * width / 3.0
+        }
+        let inputs = values(101);
+        let run = |activation| {
+            let mut values = inputs.clone();
+            activate(Level::new(), &mut values, activation);
+            values
+        };
+        let (gelu, tanh, relu) = (run(Activation::Gelu), run(Activation::GeluTanh), run(Activation::Relu));
+        for (at, &x) in inputs.iter().enumerate() {
+            let x = f64::from(x);
+            let inner = (2.0 / core::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
+            for (found, expected) in
+                [(gelu[at], x * phi(x)), (tanh[at], 0.5 * x * (1.0 + inner.tanh())), (relu[at], x.max(0.0))]
+            {
+                assert!((f64::from(found) - expected).abs() < 2e-6, "{x}: {found} {expected}");
+            }
+        }
+    }
+}
