@@ -236,6 +236,38 @@ fn check_setting(name: &'static str, value: f32) -> Result<(), Error> {
     if value.is_finite() { Ok(()) } else { Err(Error::Setting { name }) }
 }
 
+/// Bytes at a multiple of 64, as [`Image::view`] needs them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct Aligned<T: ?Sized>(pub T);
+
+const _: () = assert!(align_of::<Aligned<u8>>() == ALIGNMENT);
+
+/// Puts an adapter file into the program, at a multiple of 64 and so ready for [`Image::view`]: a `&'static [u8]`.
+///
+/// The path is read as by [`include_bytes!`]. On a microcontroller the bytes lie in flash and stay there.
+///
+/// ```
+/// use query_adapter::image::Image;
+/// use query_adapter::include_adapter;
+///
+/// # macro_rules! path { () => { concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml") } }
+/// # /*
+/// let bytes: &'static [u8] = include_adapter!("../adapter.qad");
+/// # */
+/// # let bytes: &'static [u8] = include_adapter!(path!());
+/// # assert_eq!(bytes.as_ptr().addr() % 64, 0);
+/// let image = Image::view(bytes);
+/// # assert_eq!(image.unwrap_err(), query_adapter::Error::Magic);
+/// ```
+#[macro_export]
+macro_rules! include_adapter {
+    ($path:expr $(,)?) => {{
+        static FILE: &$crate::image::Aligned<[u8]> = &$crate::image::Aligned(*::core::include_bytes!($path));
+        &FILE.0
+    }};
+}
+
 /// An adapter file in memory, its header and metadata checked.
 #[derive(Clone, Copy)]
 pub struct Image<'a> {
@@ -248,8 +280,8 @@ pub struct Image<'a> {
 impl<'a> Image<'a> {
     /// Opens an image whose weights are to be used where they lie, so that [`weights`](Self::weights) succeeds.
     ///
-    /// `bytes` is the whole file. Its first byte must lie at a multiple of 64: in a `static` of a type with
-    /// `repr(align(64))`, a memory map, or a `[Lanes]` buffer. The weights are not read; see
+    /// `bytes` is the whole file. Its first byte must lie at a multiple of 64: from
+    /// [`include_adapter!`](crate::include_adapter), in an [`Aligned`] of the caller's, a memory map, or a `[Lanes]` buffer. The weights are not read; see
     /// [`verify`](Self::verify).
     ///
     /// # Errors
@@ -643,7 +675,7 @@ impl Header {
     /// Checks that every weight is finite and every padding row `+0`, which no result may depend on.
     fn check_weights(&self, weights: impl Iterator<Item = Lanes>) -> Result<(), Error> {
         for (index, lanes) in weights.enumerate() {
-            let first_row = index / self.cols() * LANES;
+            let first_row = index / self.cols().max(1) * LANES;
             for (lane, value) in lanes.0.into_iter().enumerate() {
                 let row = first_row + lane;
                 if row < self.out_dim {

@@ -100,7 +100,7 @@ impl<S: AsRef<[Lanes]>> Linear<S> {
     /// [`Error::Length`] when `queries` is not a whole number of rows, or `outputs` has not as many; `outputs` is as
     /// before.
     pub fn apply_batch(&self, queries: &[f32], outputs: &mut [f32]) -> Result<(), Error> {
-        let rows = queries.len() / self.in_dim;
+        let rows = queries.len() / self.in_dim.max(1);
         check_len("queries", rows.saturating_mul(self.in_dim), queries.len())?;
         let out_dim = self.out_dim();
         check_len("outputs", rows.saturating_mul(out_dim), outputs.len())?;
@@ -129,7 +129,7 @@ impl<S: AsRef<[Lanes]>> Linear<S> {
     /// [`Error::Length`] when `values` has another length.
     pub fn copy_weight_to(&self, values: &mut [f32]) -> Result<(), Error> {
         check_len("weight", self.out_dim().saturating_mul(self.in_dim), values.len())?;
-        for (r, row) in values.chunks_exact_mut(self.in_dim).enumerate() {
+        for (r, row) in values.chunks_exact_mut(self.in_dim.max(1)).enumerate() {
             for (k, value) in row.iter_mut().enumerate() {
                 *value = self.weight.get(r, k).unwrap_or(0.0);
             }
@@ -176,7 +176,7 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Linear<S> {
     /// [`Error::Length`] when `values` has another length; the adapter is as before.
     pub fn set_weight(&mut self, values: &[f32]) -> Result<(), Error> {
         check_len("weight", self.out_dim().saturating_mul(self.in_dim), values.len())?;
-        for (r, row) in values.chunks_exact(self.in_dim).enumerate() {
+        for (r, row) in values.chunks_exact(self.in_dim.max(1)).enumerate() {
             for (k, &value) in row.iter().enumerate() {
                 self.weight.set(r, k, value);
             }

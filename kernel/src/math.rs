@@ -12,9 +12,21 @@ use crate::simd::Simd;
 /// The product of two `f32` is exact in `f64`. The sum is rounded to odd there, which leaves enough information for
 /// the final rounding to be the only one that counts (Boldo and Melquiond, *Emulation of FMA and correctly rounded
 /// sums*, 2008).
+///
+/// A Cortex-M with a floating-point unit uses its instruction, for the same bits.
 #[must_use]
 #[inline]
 pub fn fma(a: f32, b: f32, c: f32) -> f32 {
+    #[cfg(cortex_m_fpu)]
+    return crate::simd::cortex_m::fma(a, b, c);
+    #[cfg(not(cortex_m_fpu))]
+    fma_in_software(a, b, c)
+}
+
+/// [`fma`] where the processor may have no such instruction.
+#[cfg(not(cortex_m_fpu))]
+#[inline]
+fn fma_in_software(a: f32, b: f32, c: f32) -> f32 {
     let product = f64::from(a) * f64::from(b);
     let c = f64::from(c);
     let sum = product + c;
@@ -32,6 +44,7 @@ pub fn fma(a: f32, b: f32, c: f32) -> f32 {
 }
 
 /// Rounds to `f32`, to nearest even; the one place where precision is given up on purpose.
+#[cfg(not(cortex_m_fpu))]
 #[expect(clippy::cast_possible_truncation, reason = "rounding is what this function is for")]
 #[inline]
 const fn narrow(x: f64) -> f32 {
@@ -42,6 +55,9 @@ const fn narrow(x: f64) -> f32 {
 #[must_use]
 #[inline]
 pub fn sqrt(x: f32) -> f32 {
+    #[cfg(cortex_m_fpu)]
+    return crate::simd::cortex_m::sqrt(x);
+    #[cfg(not(cortex_m_fpu))]
     libm::sqrtf(x)
 }
 

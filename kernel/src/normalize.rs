@@ -63,9 +63,9 @@ pub(crate) fn normalize_backward_panel<S: Simd>(
 /// ```
 pub fn normalize_rows(level: Level, rows: &mut [f32], dim: usize) -> Result<(), Error> {
     check_dim("dim", dim)?;
-    check_len("rows", rows.len() / dim * dim, rows.len())?;
+    check_len("rows", rows.len() / dim.max(1) * dim, rows.len())?;
     check_subnormals()?;
-    for group in rows.chunks_mut(LANES * dim) {
+    for group in rows.chunks_mut((LANES * dim).max(1)) {
         dispatch!(level, s => normalize_group(s, group, dim));
     }
     Ok(())
@@ -85,7 +85,7 @@ fn normalize_group<S: Simd>(s: S, rows: &mut [f32], dim: usize) {
         }
     }
     let inverse = s.to_lanes(s.div(s.splat(1.0), s.max(s.splat(NORM_FLOOR), s.sqrt(squares))));
-    for (row, inverse) in rows.chunks_exact_mut(dim).zip(inverse.0) {
+    for (row, inverse) in rows.chunks_exact_mut(dim.max(1)).zip(inverse.0) {
         for value in row {
             *value *= inverse;
         }

@@ -29,7 +29,7 @@ pub fn cosine_scores(
     scores: &mut [Lanes],
 ) -> Result<(), Error> {
     check_dim("dim", dim)?;
-    let (rows, candidates) = (queries.len() / dim, documents.len() / dim);
+    let (rows, candidates) = (queries.len() / dim.max(1), documents.len() / dim.max(1));
     check_len("queries", rows * dim, queries.len())?;
     check_len("documents", candidates * dim, documents.len())?;
     check_len("scratch", panel_len(rows, dim), scratch.len())?;
@@ -52,11 +52,11 @@ pub fn normalize_queries(
     panels: &mut [Lanes],
 ) -> Result<(), Error> {
     check_dim("dim", dim)?;
-    let rows = queries.len() / dim;
+    let rows = queries.len() / dim.max(1);
     check_len("queries", rows * dim, queries.len())?;
     check_len("panels", panel_len(rows, dim), panels.len())?;
     check_subnormals()?;
-    for (panel, queries) in panels.chunks_exact_mut(dim).zip(queries.chunks(LANES * dim)) {
+    for (panel, queries) in panels.chunks_exact_mut(dim.max(1)).zip(queries.chunks((LANES * dim).max(1))) {
         dispatch!(level, s => {
             rows_to_panel(s, queries, dim, panel);
             normalize_panel(s, panel);
@@ -80,7 +80,7 @@ pub fn score_documents(
     scores: &mut [Lanes],
 ) -> Result<(), Error> {
     check_dim("dim", dim)?;
-    let (count, candidates) = (panels.len() / dim, documents.len() / dim);
+    let (count, candidates) = (panels.len() / dim.max(1), documents.len() / dim.max(1));
     check_len("panels", count * dim, panels.len())?;
     check_len("documents", candidates * dim, documents.len())?;
     check_len("scores", count * candidates, scores.len())?;
@@ -91,7 +91,7 @@ pub fn score_documents(
 
 #[inline(always)]
 fn score_panels<S: Simd>(s: S, panels: &[Lanes], documents: &[f32], dim: usize, scores: &mut [Lanes]) {
-    let candidates = documents.len() / dim;
+    let candidates = documents.len() / dim.max(1);
     product_rows(s, panels, dim, documents, dim, |panel, candidate, acc| {
         if let Some(place) = scores.get_mut(panel * candidates + candidate) {
             *place = s.to_lanes(acc);

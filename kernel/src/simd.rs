@@ -10,6 +10,10 @@ use crate::error::Error;
 use crate::lanes::{LANES, Lanes};
 use crate::math;
 
+#[cfg(cortex_m_fpu)]
+#[expect(unsafe_code, reason = "instructions that stable Rust does not reach")]
+pub(crate) mod cortex_m;
+
 /// What the kernel's loops may do with sixteen `f32` at a time.
 #[cfg_attr(
     not(feature = "train"),
@@ -22,6 +26,8 @@ pub(crate) trait Simd: Copy {
     type Mask: Copy;
     /// How many `F32` fit the registers beside one operand and one broadcast: the budget of a tile.
     const WIDE: bool;
+    /// Whether a chain takes all registers, so that each is done as a whole and there are no tiles.
+    const WHOLE_CHAINS: bool = false;
 
     /// Runs `f` with the level's instructions enabled.
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R;
@@ -44,6 +50,26 @@ pub(crate) trait Simd: Copy {
     fn interleave(self, a: Self::F32, b: Self::F32) -> (Self::F32, Self::F32);
     /// With `n = bits(rounded) − magic`: the factors `2^(n >> 1)` and `2^(n − (n >> 1))`.
     fn split_power_of_two(self, rounded: Self::F32, magic: i32) -> (Self::F32, Self::F32);
+
+    /// `acc ← fma(panel[k], scalars[k], acc)` from `+0`, `k` ascending.
+    #[inline(always)]
+    fn chain_rows(self, panel: &[Lanes], scalars: &[f32]) -> Self::F32 {
+        let mut acc = self.splat(0.0);
+        for (column, &scalar) in panel.iter().zip(scalars) {
+            acc = self.fma(self.load(column), self.splat(scalar), acc);
+        }
+        acc
+    }
+
+    /// `acc ← fma(panel[i], tile[i].lane(column), acc)`, `i` ascending.
+    #[inline(always)]
+    fn chain_columns(self, panel: &[Lanes], tile: &[Lanes], column: usize, mut acc: Self::F32) -> Self::F32 {
+        for (lanes, row) in panel.iter().zip(tile) {
+            let Some(&scalar) = row.0.get(column) else { return acc };
+            acc = self.fma(self.load(lanes), self.splat(scalar), acc);
+        }
+        acc
+    }
 
     /// `if a > b { a } else { b }`.
     #[inline(always)]
@@ -84,6 +110,7 @@ impl Simd for Scalar {
     type F32 = [f32; LANES];
     type Mask = u16;
     const WIDE: bool = false;
+    const WHOLE_CHAINS: bool = cfg!(cortex_m_fpu);
 
     #[inline(always)]
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
@@ -124,6 +151,16 @@ impl Simd for Scalar {
     #[inline(always)]
     fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
         zip3(a, b, c, math::fma)
+    }
+    #[cfg(cortex_m_fpu)]
+    #[inline(always)]
+    fn chain_rows(self, panel: &[Lanes], scalars: &[f32]) -> Self::F32 {
+        cortex_m::chain_rows(panel, scalars, Lanes::ZERO).0
+    }
+    #[cfg(cortex_m_fpu)]
+    #[inline(always)]
+    fn chain_columns(self, panel: &[Lanes], tile: &[Lanes], column: usize, acc: Self::F32) -> Self::F32 {
+        cortex_m::chain_columns(panel, tile, column, Lanes(acc)).0
     }
     #[inline(always)]
     fn gt(self, a: Self::F32, b: Self::F32) -> Self::Mask {

@@ -23,6 +23,14 @@ pub(crate) fn product_rows<S: Simd>(
     if depth == 0 || stride < depth {
         return;
     }
+    if S::WHOLE_CHAINS {
+        for (p, panel) in panels.chunks_exact(stride.max(1)).enumerate() {
+            for (c, row) in rows.chunks_exact(depth.max(1)).enumerate() {
+                emit(p, c, s.chain_rows(panel, row));
+            }
+        }
+        return;
+    }
     let mut first = 0;
     // A matrix-vector product has too few chains in one panel to hide the latency of fma: take several panels.
     if rows.len() == depth {
@@ -183,10 +191,12 @@ pub(crate) fn product_columns<S: Simd>(
     if S::WIDE {
         rung!(16);
         rung!(8);
-    } else {
+    } else if !S::WHOLE_CHAINS {
         rung!(6);
     }
-    rung!(4);
+    if !S::WHOLE_CHAINS {
+        rung!(4);
+    }
     rung!(1);
 }
 
@@ -212,6 +222,12 @@ fn columns_tile_from<S: Simd, const R: usize>(
     first: usize,
     mut acc: [S::F32; R],
 ) -> [S::F32; R] {
+    if S::WHOLE_CHAINS {
+        for (chain, column) in acc.iter_mut().zip(first..) {
+            *chain = s.chain_columns(panel, tile, column, *chain);
+        }
+        return acc;
+    }
     for (column, row) in panel.iter().zip(tile) {
         let Some(scalars) = row.0.get(first..).and_then(|row| row.first_chunk::<R>()) else { continue };
         let lanes = s.load(column);
@@ -242,10 +258,12 @@ pub(crate) fn accumulate_columns<S: Simd>(s: S, panel: &[Lanes], tile: &[Lanes],
     if S::WIDE {
         rung!(16);
         rung!(8);
-    } else {
+    } else if !S::WHOLE_CHAINS {
         rung!(6);
     }
-    rung!(4);
+    if !S::WHOLE_CHAINS {
+        rung!(4);
+    }
     rung!(1);
 }
 

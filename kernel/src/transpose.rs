@@ -40,7 +40,7 @@ pub(crate) fn block_of_rows_to_panel<S: Simd>(
     columns: &mut [Lanes],
 ) {
     let mut block = [s.splat(0.0); LANES];
-    for (vector, row) in block.iter_mut().zip(rows.chunks_exact(dim)) {
+    for (vector, row) in block.iter_mut().zip(rows.chunks_exact(dim.max(1))) {
         let Some(values) = row.get(first..) else { continue };
         *vector = match values.first_chunk::<LANES>() {
             Some(values) => s.load(&Lanes(*values)),
@@ -54,7 +54,7 @@ pub(crate) fn block_of_rows_to_panel<S: Simd>(
 /// one after the other. Columns past `dim` become `+0`.
 #[cfg(feature = "train")]
 pub(crate) fn pack_columns(rows: &[f32], dim: usize, first: usize, tile: &mut [Lanes]) {
-    for (place, row) in tile.iter_mut().zip(rows.chunks_exact(dim)) {
+    for (place, row) in tile.iter_mut().zip(rows.chunks_exact(dim.max(1))) {
         let values = row.get(first..).unwrap_or_default();
         *place = values.first_chunk::<LANES>().map_or_else(|| padded(values), |values| Lanes(*values));
     }

@@ -10,8 +10,8 @@ use crate::tile::{Sink, product_columns};
 pub(super) fn operand_groups(shape: Shape, operand: &[Lanes]) -> impl Iterator<Item = (&[Lanes], usize)> {
     /// 256 KiB: a quarter of a second-level cache, or of many.
     const GROUP: usize = 4096;
-    let tiles = (GROUP / shape.rows).max(1);
-    operand.chunks(tiles * shape.rows).zip((0..).step_by(tiles * LANES))
+    let tiles = (GROUP / shape.rows.max(1)).max(1);
+    operand.chunks((tiles * shape.rows).max(1)).zip((0..).step_by((tiles * LANES).max(1)))
 }
 
 /// Columns of `dW` of one panel, those of one group from column `first` on; behind the last group the bias.
@@ -25,7 +25,7 @@ pub(super) fn d_weight<S: Simd>(
     sink: &mut impl Sink<S>,
 ) {
     let mut column = first;
-    for tile in group.chunks_exact(shape.rows) {
+    for tile in group.chunks_exact(shape.rows.max(1)) {
         product_columns(s, d_output, tile, column, shape.in_dim, sink);
         column += LANES;
     }

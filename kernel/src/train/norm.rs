@@ -148,12 +148,13 @@ impl Phase for Direct<'_> {
         let Self { shape, outputs, operand, gradient, sums } = self;
         let stride = shape.stride();
         for (group, first) in operand_groups(shape, operand) {
-            let panels = outputs.chunks_exact(shape.rows).zip(gradient.chunks_exact_mut(stride));
+            let panels =
+                outputs.chunks_exact(shape.rows.max(1)).zip(gradient.chunks_exact_mut(stride.max(1)));
             for (d_output, gradient) in panels {
                 dispatch!(shape.level, s => d_weight(s, shape, d_output, group, first, &mut Store(gradient)));
             }
         }
-        for (gradient, place) in gradient.chunks_exact(stride).zip(sums) {
+        for (gradient, place) in gradient.chunks_exact(stride.max(1)).zip(sums) {
             dispatch!(shape.level, s => {
                 let mut squares = s.splat(0.0);
                 for column in gradient {
@@ -198,9 +199,9 @@ pub fn reference_gram_norm(
         acc
     };
     let mut sum: Option<f32> = None;
-    for (d_i, q_i) in d_outputs.chunks(out_dim).zip(operand.chunks(in_dim)) {
+    for (d_i, q_i) in d_outputs.chunks(out_dim.max(1)).zip(operand.chunks(in_dim.max(1))) {
         let mut g = 0.0;
-        for (d_j, q_j) in d_outputs.chunks(out_dim).zip(operand.chunks(in_dim)) {
+        for (d_j, q_j) in d_outputs.chunks(out_dim.max(1)).zip(operand.chunks(in_dim.max(1))) {
             let k = dot(q_i, q_j);
             let k = if bias { math::fma(1.0, 1.0, k) } else { k };
             g = math::fma(dot(d_i, d_j), k, g);

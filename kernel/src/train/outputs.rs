@@ -23,7 +23,7 @@ pub(super) struct Forward<'a> {
 
 impl Phase for Forward<'_> {
     fn panels(&self) -> usize {
-        self.outputs.len() / self.rows
+        self.outputs.len() / self.rows.max(1)
     }
 
     fn split_at(self, at: usize) -> (Self, Self) {
@@ -59,7 +59,7 @@ pub(super) struct Scatter<'a> {
 
 impl Phase for Scatter<'_> {
     fn panels(&self) -> usize {
-        self.outputs.len() / self.shape.rows
+        self.outputs.len() / self.shape.rows.max(1)
     }
 
     fn split_at(self, at: usize) -> (Self, Self) {
@@ -76,8 +76,8 @@ impl Phase for Scatter<'_> {
 
 #[inline(always)]
 fn scatter<S: Simd>(s: S, shape: Shape, d_output: &[Lanes], first_panel: usize, outputs: &mut [Lanes]) {
-    for (target, panel) in outputs.chunks_exact_mut(shape.rows).zip(first_panel..) {
-        for (queries, source) in target.chunks_mut(LANES).zip(d_output.chunks_exact(shape.out_dim)) {
+    for (target, panel) in outputs.chunks_exact_mut(shape.rows.max(1)).zip(first_panel..) {
+        for (queries, source) in target.chunks_mut(LANES).zip(d_output.chunks_exact(shape.out_dim.max(1))) {
             let columns = source.get(panel * LANES..).unwrap_or_default();
             block_to_lanes(s, columns.get(..LANES).unwrap_or(columns), queries);
         }
@@ -95,7 +95,7 @@ pub(super) struct Pack<'a> {
 
 impl Phase for Pack<'_> {
     fn panels(&self) -> usize {
-        self.packed.len() / self.shape.rows
+        self.packed.len() / self.shape.rows.max(1)
     }
 
     fn split_at(self, at: usize) -> (Self, Self) {
@@ -105,7 +105,7 @@ impl Phase for Pack<'_> {
     }
 
     fn run(self) {
-        for (tile, index) in self.packed.chunks_exact_mut(self.shape.rows).zip(self.first_tile..) {
+        for (tile, index) in self.packed.chunks_exact_mut(self.shape.rows.max(1)).zip(self.first_tile..) {
             pack_columns(self.operand, self.shape.in_dim, index * LANES, tile);
         }
     }

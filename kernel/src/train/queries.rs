@@ -67,7 +67,7 @@ impl Middle<'_> {
         let sweeps: &[Stage] =
             if candidates > block { &[Stage::SUMS, Stage::GRADIENTS] } else { &[Stage::ALL] };
         for sweep in sweeps {
-            for first in (0..candidates).step_by(block) {
+            for first in (0..candidates).step_by(block.max(1)) {
                 let len = block.min(candidates - first);
                 let documents = buffer.get_mut(..len * out_dim).unwrap_or_default();
                 run(join, Load { source, dim: out_dim, first, rows: &mut *documents });
@@ -227,7 +227,7 @@ impl QueryPanels<'_> {
         let Shape { rows, in_dim, out_dim, level, .. } = self.middle.shape;
         let outputs = self.middle.outputs;
         self.d_output.fill(Lanes::ZERO);
-        let panels = self.normalized.chunks_exact_mut(out_dim).zip(self.states.iter_mut());
+        let panels = self.normalized.chunks_exact_mut(out_dim.max(1)).zip(self.states.iter_mut());
         for ((normalized, state), panel) in panels.zip(self.first_panel..) {
             state.softmax = SoftmaxState::START;
             dispatch!(level, s => {
@@ -237,8 +237,8 @@ impl QueryPanels<'_> {
             });
         }
         let operand = self.middle.operand.get(self.first_panel * LANES * in_dim..).unwrap_or_default();
-        let panels = self.operand_panels.chunks_exact_mut(in_dim);
-        for (panel, rows) in panels.zip(operand.chunks(LANES * in_dim)) {
+        let panels = self.operand_panels.chunks_exact_mut(in_dim.max(1));
+        for (panel, rows) in panels.zip(operand.chunks((LANES * in_dim).max(1))) {
             dispatch!(level, s => rows_to_panel(s, rows, in_dim, panel));
         }
     }
@@ -247,11 +247,12 @@ impl QueryPanels<'_> {
     fn score(&mut self) {
         let Middle { shape, batch, scale, total_weight, .. } = self.middle;
         let (stage, documents) = (self.stage, self.documents);
-        let (first, len) = (u32::try_from(self.first).unwrap_or(u32::MAX), documents.len() / shape.out_dim);
+        let (first, len) =
+            (u32::try_from(self.first).unwrap_or(u32::MAX), documents.len() / shape.out_dim.max(1));
         let panels = self
             .normalized
-            .chunks_exact(shape.out_dim)
-            .zip(self.scores.chunks_exact_mut(shape.block))
+            .chunks_exact(shape.out_dim.max(1))
+            .zip(self.scores.chunks_exact_mut(shape.block.max(1)))
             .zip(self.states.iter_mut());
         let rows = batch.targets.chunks(LANES).zip(batch.weights.chunks(LANES));
         let rows = rows.enumerate().skip(self.first_panel);
@@ -278,11 +279,12 @@ impl QueryPanels<'_> {
     /// Adds the block's part of `dt̂ = d_scores · D`, sixteen columns of the documents at a time for all panels.
     fn accumulate(&mut self) {
         let Shape { out_dim, block, level, .. } = self.middle.shape;
-        let len = self.documents.len() / out_dim;
+        let len = self.documents.len() / out_dim.max(1);
         let Some(tile) = self.document_tiles.get_mut(..len) else { return };
         for first in (0..out_dim).step_by(LANES) {
             pack_columns(self.documents, out_dim, first, tile);
-            let panels = self.d_output.chunks_exact_mut(out_dim).zip(self.scores.chunks_exact(block));
+            let panels =
+                self.d_output.chunks_exact_mut(out_dim.max(1)).zip(self.scores.chunks_exact(block.max(1)));
             for (d_output, d_scores) in panels {
                 let columns = d_output.get_mut(first..out_dim.min(first + LANES)).unwrap_or_default();
                 dispatch!(level, s => accumulate_columns(s, d_scores, tile, columns));
@@ -293,7 +295,8 @@ impl QueryPanels<'_> {
     /// Back through the normalisation.
     fn end(&mut self) {
         let Shape { out_dim, level, .. } = self.middle.shape;
-        let panels = self.d_output.chunks_exact_mut(out_dim).zip(self.normalized.chunks_exact(out_dim));
+        let panels =
+            self.d_output.chunks_exact_mut(out_dim.max(1)).zip(self.normalized.chunks_exact(out_dim.max(1)));
         for ((d_output, normalized), state) in panels.zip(self.states.iter_mut()) {
             dispatch!(level, s => {
                 normalize_backward_panel(s, normalized, s.load(&state.inverse), d_output);
@@ -311,7 +314,7 @@ impl QueryPanels<'_> {
 /// Transposes one panel's queries out of `T`: sixteen queries into the lanes, a column per output.
 #[inline(always)]
 fn gather<S: Simd>(s: S, rows: usize, outputs: &[Lanes], panel: usize, out: &mut [Lanes]) {
-    for (source, block) in outputs.chunks_exact(rows).zip(out.chunks_mut(LANES)) {
+    for (source, block) in outputs.chunks_exact(rows.max(1)).zip(out.chunks_mut(LANES)) {
         let queries = source.get(panel * LANES..).unwrap_or_default();
         block_to_lanes(s, queries.get(..LANES).unwrap_or(queries), block);
     }

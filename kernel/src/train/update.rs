@@ -39,7 +39,7 @@ pub(super) struct Ahead<'a> {
 
 impl Phase for UpdatePanels<'_> {
     fn panels(&self) -> usize {
-        self.outputs.len() / self.shape.rows
+        self.outputs.len() / self.shape.rows.max(1)
     }
 
     fn split_at(self, at: usize) -> (Self, Self) {
@@ -78,7 +78,7 @@ impl Phase for UpdatePanels<'_> {
         };
         let Shape { level, in_dim, bias, .. } = self.shape;
         let (stride, Ahead { rows, queries, outputs }) = (self.shape.stride(), ahead);
-        for (p, outputs) in outputs.chunks_exact_mut(rows).enumerate() {
+        for (p, outputs) in outputs.chunks_exact_mut(rows.max(1)).enumerate() {
             self.update(p..p + 1);
             let weight = self.w.get(p * stride..(p + 1) * stride).unwrap_or_default();
             Forward { level, in_dim, bias, rows, queries, weight, outputs }.run();
@@ -150,12 +150,12 @@ fn update_panel<S: Simd>(
 ) {
     // The rule as a constant: no branch is left in the innermost loop.
     let update = Update { kind: OptimizerKind::AdamW, ..panel.update };
-    let full = if S::WIDE && panel.update.kind == update.kind { group.len() / shape.rows } else { 0 };
+    let full = if S::WIDE && panel.update.kind == update.kind { group.len() / shape.rows.max(1) } else { 0 };
     let full = full.min(shape.in_dim.saturating_sub(first) / LANES);
     let (early, late) = group.split_at_checked(full * shape.rows).unwrap_or((&[], group));
     let (mut gradients, mut anchor) = ([Lanes::ZERO; LANES], [Lanes::ZERO; LANES]);
     let mut waiting = None;
-    for (tile, first) in early.chunks_exact(shape.rows).zip((first..).step_by(LANES)) {
+    for (tile, first) in early.chunks_exact(shape.rows.max(1)).zip((first..).step_by(LANES)) {
         let acc = match waiting.and_then(|first| panel.tile(first, &mut anchor)) {
             Some(TileUpdate { anchor: None, w, m, v }) => columns_tile_beside(s, d_output, tile, |c| {
                 let moments = Some((&mut m[c], &mut v[c]));
