@@ -1,22 +1,24 @@
 #!/usr/bin/env python3
 """Builds the programs of firmware/ for Cortex-M, runs each in QEMU, and compares their digests with this machine's.
 
-Prints a table of digests, a row for each target and each SIMD level of this machine, and a table of what the programs
-take. Fails when two digests of a workload differ, when a program ends with another exit code than 0, when the linker
+Prints a table of digests, a row for each target and each SIMD level of this machine, a table of what the programs
+take, and one of the functions in which they execute most instructions. Fails when two digests of a workload differ, when a program ends with another exit code than 0, when the linker
 finds no room in 1 MB of flash and 256 KB of RAM, or when a program that must not panic can.
 
     scripts/firmware.py [--target TRIPLE]
 
-Needs QEMU (Debian: qemu-system-arm), readelf, and the target (`rustup target add thumbv7em-none-eabihf`).
+Needs QEMU (Debian: qemu-system-arm), readelf, a C compiler, and the target (`rustup target add thumbv7em-none-eabihf`).
 """
 
 import argparse
+import bisect
 import os
 import shutil
 import struct
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +26,8 @@ FIRMWARE = Path(__file__).resolve().parent.parent / "firmware"
 # ARMv8-M executes what is compiled for ARMv7E-M, so one target serves all four cores.
 TARGET = "thumbv7em-none-eabihf"
 SECONDS_PER_PROGRAM = 120
+# Functions with a smaller share of a program's instructions are left out of the table.
+SHOWN_SHARE = 0.02
 # What a Rust program can panic through, beside the handler itself, has this in its name.
 PANIC_SYMBOLS = ("panicking", "begin_unwind")
 
@@ -86,11 +90,11 @@ def build(program: Program, machine: Machine, target: str) -> Path:
     return target_directory() / target / "release" / program.name
 
 
-def digests_of_device(program: Program, machine: Machine, elf: Path) -> dict[str, str]:
-    """Runs a program: workload -> digest."""
+def run_in_qemu(program: Program, machine: Machine, elf: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """Runs a program, which must end with exit code 0."""
     command = [
         "qemu-system-arm", *machine.options, "-nographic", "-monitor", "none", "-serial", "none",
-        "-semihosting-config", "enable=on,target=native", "-kernel", elf,
+        "-semihosting-config", "enable=on,target=native", "-kernel", elf, *more,
     ]
     with tempfile.NamedTemporaryFile() as vectors:
         if machine.vectors is not None:
@@ -107,7 +111,30 @@ def digests_of_device(program: Program, machine: Machine, elf: Path) -> dict[str
         raise Refused(
             f"{program.name} on {machine.core} exited with {done.returncode}:\n{done.stdout}{done.stderr}"
         )
-    return dict(line.split() for line in done.stdout.splitlines())
+    return done
+
+
+def digests_of_device(program: Program, machine: Machine, elf: Path) -> dict[str, str]:
+    """workload -> digest."""
+    return dict(line.split() for line in run_in_qemu(program, machine, elf).stdout.splitlines())
+
+
+def build_counter(directory: Path) -> Path:
+    """Compiles the plugin that counts executed instructions."""
+    plugin = directory / "count.so"
+    run("cc", "-O2", "-Wall", "-shared", "-fPIC", "-fvisibility=hidden", "-o", plugin, FIRMWARE / "count.c")
+    return plugin
+
+
+def executed_instructions(program: Program, machine: Machine, elf: Path, plugin: Path) -> Counter[str]:
+    """How many instructions a program executes, by function. Counts repeat exactly."""
+    starts = sorted((address, name) for name, address in functions(elf).items())
+    counts: Counter[str] = Counter()
+    for line in run_in_qemu(program, machine, elf, "-plugin", str(plugin)).stderr.splitlines():
+        address, count = line.split()
+        place = bisect.bisect_right(starts, (int(address, 16), "\x7f")) - 1
+        counts[starts[place][1] if place >= 0 else "?"] += int(count)
+    return counts
 
 
 def digests_of_host() -> dict[str, dict[str, str]]:
@@ -128,11 +155,16 @@ def first_bytes(elf: Path, count: int) -> bytes:
     return data[offset : offset + count]
 
 
+def functions(elf: Path) -> dict[str, int]:
+    """The functions linked into a program: demangled name -> address."""
+    symbols = (line.split(maxsplit=7) for line in run("readelf", "-sWC", elf).splitlines())
+    # The lowest bit of the address says that the code is Thumb.
+    return {fields[7]: int(fields[1], 16) & ~1 for fields in symbols if len(fields) == 8 and fields[3] == "FUNC"}
+
+
 def panics(elf: Path) -> list[str]:
-    """The symbols of a program that it could panic through."""
-    symbols = (line.split() for line in run("readelf", "-sW", elf).splitlines())
-    functions = (fields[7] for fields in symbols if len(fields) == 8 and fields[3] == "FUNC")
-    return sorted(name for name in functions if any(part in name for part in PANIC_SYMBOLS))
+    """The functions of a program that it could panic through."""
+    return sorted(name for name in functions(elf) if any(part in name for part in PANIC_SYMBOLS))
 
 
 def sections(elf: Path) -> dict[str, int]:
@@ -161,7 +193,7 @@ def main() -> int:
     wrong = []
     expected = digests_of_host()
     found = {f"this machine, {level}": digests for level, digests in expected.items()}
-    footprint = []
+    footprint, executed = [], []
     for machine in MACHINES:
         digests = found[f"{machine.core} in QEMU"] = {}
         for program in PROGRAMS:
@@ -173,6 +205,14 @@ def main() -> int:
             sizes = sections(elf)
             numbers = [sizes.get(name, 0) for name in (".text", ".rodata", ".data", ".bss")]
             footprint.append([program.name, *(f"{number:,}" for number in numbers)])
+    with tempfile.TemporaryDirectory() as directory:
+        plugin = build_counter(Path(directory))
+        for program in PROGRAMS:
+            counts = executed_instructions(program, MACHINES[0], build(program, MACHINES[0], target), plugin)
+            executed.append([program.name, "all", f"{counts.total():,}"])
+            for name, count in counts.most_common():
+                if count >= SHOWN_SHARE * counts.total():
+                    executed.append([program.name, f"`{name}`", f"{count:,}"])
     if not panics(build(PANICKING, MACHINES[0], target)):
         wrong.append("the check for panics does not find the one in the program that is there to be found")
 
@@ -184,6 +224,8 @@ def main() -> int:
     print(table(["", *workloads], rows))
     print()
     print(table(["program", "code", "constants", "initialised RAM", "other static RAM"], footprint))
+    print()
+    print(table(["program", "function", f"executed instructions, {MACHINES[0].core}"], executed))
     for sentence in wrong:
         print(f"WRONG: {sentence}")
     return 1 if wrong else 0
