@@ -56,3 +56,16 @@ pub use train::{
     Anchor, Batch, DocumentBlocks, Documents, Join, NormForm, SingleThread, StepReport, Trainer, ahead_len,
     norm_form, scratch_len, streaming_scratch_len,
 };
+
+// Whatever is held in flash or in a static, or is used by an interrupt, may be shared.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<Level>();
+    shared::<Error>();
+    shared::<PanelMatrix<&[Lanes]>>();
+    shared::<Linear<&[Lanes]>>();
+    #[cfg(feature = "image")]
+    shared::<image::Image<'_>>();
+    #[cfg(feature = "train")]
+    shared::<Trainer<&mut [Lanes]>>();
+};
