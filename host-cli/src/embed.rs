@@ -1,6 +1,6 @@
 //! Embedding models: from text to vectors.
 //!
-//! A [`Model`](model::Model) runs in this process or behind a service; an [`Embedder`] puts prefixes before texts and
+//! A model runs in this process or behind a service; an [`Embedder`] puts prefixes before texts and
 //! keeps what was embedded in a cache; an [`Origin`] says which model vectors come from.
 
 mod cache;
