@@ -5,6 +5,7 @@
 
 pub mod adapter_file;
 pub mod apply;
+mod batches;
 pub mod check;
 pub mod compare;
 mod contents;

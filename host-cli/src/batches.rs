@@ -1,0 +1,252 @@
+//! The batches of a fit: queries, candidates, targets and masks, in buffers that are filled again and again.
+
+use query_adapter::{Batch, Documents, Lanes, Mask, MaskEntry, panels, scratch_len, streaming_scratch_len};
+
+use crate::failure::Failure;
+use crate::fit::{MOST_POSITIVES, Negatives, Pair, Recipe, Settings};
+use crate::lists::Lists;
+use crate::ranking::Index;
+use crate::retrieval_task::{Query, RetrievalTask};
+use crate::texts::TextKey;
+
+/// Documents of the corpus that are scored at a time where all of it are negatives: a block of 768 components fits a
+/// second-level cache.
+const CORPUS_BLOCK: usize = 256;
+
+/// Fills the buffers of one batch after another; nothing is allocated per step.
+pub(crate) struct Batches<'a> {
+    task: &'a RetrievalTask,
+    index: &'a Index,
+    pairs: &'a [Pair],
+    settings: &'a Settings,
+    answers: Answers,
+    pub(crate) negatives: Negatives,
+    /// Candidates of a batch, at most.
+    pub(crate) most_candidates: usize,
+    candidates: Candidates,
+    queries: Vec<f32>,
+    documents: Vec<f32>,
+    targets: Vec<u32>,
+    weights: Vec<f32>,
+    mask: Vec<MaskEntry>,
+    scratch: Vec<Lanes>,
+}
+
+impl<'a> Batches<'a> {
+    pub(crate) fn new(
+        task: &'a RetrievalTask,
+        index: &'a Index,
+        pairs: &'a [Pair],
+        settings: &'a Settings,
+        batch_size: usize,
+    ) -> Result<Self, Failure> {
+        let (dim, corpus) = (task.dim(), task.corpus());
+        let mut candidates = Candidates::new(corpus.len());
+        for pair in pairs {
+            candidates.place_of(pair.document, corpus.text_group(pair.document));
+        }
+        let negatives = settings.negatives.unwrap_or(match candidates.documents.len() {
+            0..=MOST_POSITIVES => Negatives::Positives,
+            _ => Negatives::InBatch,
+        });
+        let mut documents = Vec::new();
+        let mut most_candidates = candidates.documents.len();
+        match negatives {
+            Negatives::Positives => index.documents().gather(&candidates.documents, &mut documents)?,
+            Negatives::InBatch => {
+                candidates.clear(|document| corpus.text_group(document));
+                documents.reserve_exact(batch_size * dim);
+                most_candidates = batch_size;
+            }
+            Negatives::Corpus => {
+                candidates.clear(|document| corpus.text_group(document));
+                for document in (0..).take(corpus.len()) {
+                    candidates.place_of(document, corpus.text_group(document));
+                }
+                most_candidates = corpus.len();
+            }
+        }
+        let scratch = match negatives {
+            Negatives::Corpus => {
+                streaming_scratch_len(batch_size, CORPUS_BLOCK.min(most_candidates), dim, dim)
+            }
+            _ => scratch_len(batch_size, most_candidates, dim, dim),
+        };
+        let (answers, mut mask) = (Answers::of(task, settings.recipe), Vec::new());
+        if settings.recipe == Recipe::Default {
+            let most_masked = batch_size.saturating_mul(answers.most_documents(task));
+            mask = vec![MaskEntry::default(); most_masked.min(panels(batch_size) * most_candidates)];
+        }
+        Ok(Self {
+            task,
+            index,
+            pairs,
+            settings,
+            answers,
+            negatives,
+            most_candidates,
+            candidates,
+            queries: Vec::with_capacity(batch_size * dim),
+            documents,
+            targets: Vec::with_capacity(batch_size),
+            weights: Vec::with_capacity(batch_size),
+            mask,
+            scratch: vec![Lanes::ZERO; scratch],
+        })
+    }
+
+    pub(crate) fn fill(&mut self, chosen: &[u32]) -> Result<(Batch<'_>, &mut [Lanes]), Failure> {
+        let corpus = self.task.corpus();
+        self.queries.clear();
+        self.targets.clear();
+        self.weights.clear();
+        let in_batch = self.negatives == Negatives::InBatch;
+        if in_batch {
+            self.candidates.clear(|document| corpus.text_group(document));
+        }
+        for &pair in chosen {
+            let pair = self.pairs[pair as usize];
+            self.queries.extend_from_slice(self.task.query_vector(pair.query as usize));
+            self.weights.push(pair.weight);
+            if self.settings.recipe == Recipe::Reference && in_batch {
+                // One column per row, also for a document that is there already: a false negative, kept on purpose.
+                self.candidates.places[pair.document as usize] = ABSENT;
+            }
+            self.targets.push(self.candidates.place_of(pair.document, corpus.text_group(pair.document)));
+        }
+        if in_batch {
+            self.index.documents().gather(&self.candidates.documents, &mut self.documents)?;
+        }
+        let mut mask = Mask::new(&mut self.mask);
+        if self.settings.recipe == Recipe::Default {
+            for ((row, &pair), &target) in (0..).zip(chosen).zip(&self.targets) {
+                for &text_group in self.answers.text_groups(self.pairs[pair as usize].query) {
+                    for place in self.candidates.of_text_group(text_group).filter(|&place| place != target) {
+                        mask.insert(row, place)?;
+                    }
+                }
+            }
+        }
+        let used = mask.entries().len();
+        let batch = Batch {
+            queries: &self.queries,
+            gradient_operand: None,
+            documents: match self.negatives {
+                Negatives::Corpus => {
+                    Documents::Blocks { source: self.index.documents(), block: CORPUS_BLOCK }
+                }
+                _ => Documents::Rows(&self.documents),
+            },
+            targets: &self.targets,
+            weights: &self.weights,
+            mask: &self.mask[..used],
+        };
+        Ok((batch, &mut self.scratch))
+    }
+}
+
+const ABSENT: u32 = u32::MAX;
+
+/// The documents to tell apart in a step, to be found by document and by text group.
+struct Candidates {
+    documents: Vec<u32>,
+    /// For each document of the corpus its place among the candidates, `ABSENT` for none.
+    places: Vec<u32>,
+    /// For each text group, named by its first document, the place of its last candidate, `ABSENT` for none.
+    last_of_text_group: Vec<u32>,
+    /// For each candidate the place of the one before it in its text group.
+    before: Vec<u32>,
+}
+
+impl Candidates {
+    fn new(corpus: usize) -> Self {
+        Self {
+            documents: Vec::new(),
+            places: vec![ABSENT; corpus],
+            last_of_text_group: vec![ABSENT; corpus],
+            before: Vec::new(),
+        }
+    }
+
+    /// Forgets all candidates.
+    fn clear(&mut self, text_group: impl Fn(u32) -> u32) {
+        for &document in &self.documents {
+            self.places[document as usize] = ABSENT;
+            self.last_of_text_group[text_group(document) as usize] = ABSENT;
+        }
+        self.documents.clear();
+        self.before.clear();
+    }
+
+    /// The place of a document, which joins the candidates if need be.
+    fn place_of(&mut self, document: u32, text_group: u32) -> u32 {
+        let place = self.places[document as usize];
+        if place != ABSENT {
+            return place;
+        }
+        let place = u32::try_from(self.documents.len()).unwrap_or(ABSENT);
+        self.places[document as usize] = place;
+        self.documents.push(document);
+        self.before.push(core::mem::replace(&mut self.last_of_text_group[text_group as usize], place));
+        place
+    }
+
+    /// The places of the candidates of a text group, descending.
+    fn of_text_group(&self, text_group: u32) -> impl Iterator<Item = u32> + '_ {
+        let last = Some(self.last_of_text_group[text_group as usize]);
+        let is_place = |place: &u32| *place != ABSENT;
+        core::iter::successors(last.filter(is_place), move |&place| {
+            Some(self.before[place as usize]).filter(is_place)
+        })
+    }
+}
+
+/// For each query the text groups of its positives and of those of every query with the same text.
+#[derive(Default)]
+struct Answers {
+    /// For each query the number of its list.
+    list_of: Vec<u32>,
+    /// Text groups, ascending.
+    lists: Lists<u32>,
+}
+
+impl Answers {
+    fn of(task: &RetrievalTask, recipe: Recipe) -> Self {
+        if recipe == Recipe::Reference {
+            return Self::default();
+        }
+        // Queries of the same text stand together, in the order of the task; those without a text have nothing in common.
+        let text_of = |query: u32| task.query(query as usize).text;
+        let mut by_text: Vec<u32> = (0..).take(task.queries().len()).collect();
+        by_text.sort_unstable_by_key(|&query| (text_of(query), query));
+        let mut answers = Self { list_of: vec![0; by_text.len()], lists: Lists::default() };
+        let same = |a: &u32, b: &u32| text_of(*a) == text_of(*b) && text_of(*a) != TextKey::BLANK;
+        let mut text_groups = Vec::new();
+        for queries in by_text.chunk_by(same) {
+            text_groups.clear();
+            for &query in queries {
+                answers.list_of[query as usize] = u32::try_from(answers.lists.len()).unwrap_or(u32::MAX);
+                let Query { positives, .. } = task.query(query as usize);
+                text_groups.extend(positives.iter().map(|p| task.corpus().text_group(p.document)));
+            }
+            text_groups.sort_unstable();
+            text_groups.dedup();
+            answers.lists.push_list(text_groups.iter().copied());
+        }
+        answers
+    }
+
+    fn text_groups(&self, query: u32) -> &[u32] {
+        self.lists.get(self.list_of[query as usize] as usize)
+    }
+
+    /// The most documents that have the text of an answer to one query.
+    fn most_documents(&self, task: &RetrievalTask) -> usize {
+        let mut sizes = vec![0_u32; task.corpus().len()];
+        for document in (0..).take(task.corpus().len()) {
+            sizes[task.corpus().text_group(document) as usize] += 1;
+        }
+        let documents = |list: &[u32]| list.iter().map(|&group| sizes[group as usize] as usize).sum();
+        self.lists.iter().map(documents).max().unwrap_or(0)
+    }
+}
