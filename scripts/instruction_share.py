@@ -44,7 +44,7 @@ def main() -> int:
         sizes = ["--queries", str(QUERIES), "--documents", str(DOCUMENTS), "--dim", str(DIM)]
         subprocess.run([program, "synthesize", *sizes, "--output", data], check=True, stdout=subprocess.DEVNULL)
         profile = callgrind.run(
-            [program, "train", data / "train.json", "--test", data / "validation.json", "--embeddings", data]
+            [program, "train", data / "train.json", "--embeddings", data]
             + ["--output", data / "adapter.qad", "--quiet", "--threads", "1"]
         )
 
