@@ -10,16 +10,15 @@ use arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use query_adapter::image::{Image, ImageSpec, Metadata, Similarity};
 use query_adapter::{
-    Anchor, Batch, Decay, DocumentBlocks, Documents, Error, Join, Lanes, Level, Linear, MaskEntry, Optimizer,
-    OptimizerKind, OptimizerState, Schedule, Trainer, ahead_len, normalize_rows, scratch_len,
-    streaming_scratch_len,
+    Anchor, Batch, Decay, Documents, Error, Join, Lanes, Level, Linear, MaskEntry, Optimizer, OptimizerKind,
+    OptimizerState, Schedule, Trainer, ahead_len, normalize_rows, scratch_len, streaming_scratch_len,
 };
 use query_adapter_fuzz::{assert_same, number, numbers, panels_of, row_major};
 
 #[path = "../../kernel/tests/support/reference_trainer.rs"]
 mod reference_trainer;
 
-use reference_trainer::ReferenceTrainer;
+use reference_trainer::{ReferenceTrainer, Stored};
 
 fuzz_target!(|input: &[u8]| {
     // Bytes that ran out read as zero, so no input is refused.
@@ -66,22 +65,6 @@ impl Join for InTurn {
     fn join<A: FnOnce() + Send, B: FnOnce() + Send>(&self, a: A, b: B) {
         b();
         a();
-    }
-}
-
-/// Documents in memory, given out block by block.
-struct Stored<'a> {
-    rows: &'a [f32],
-    dim: usize,
-}
-
-impl DocumentBlocks for Stored<'_> {
-    fn count(&self) -> usize {
-        self.rows.len() / self.dim
-    }
-
-    fn copy_rows(&self, first: usize, rows: &mut [f32]) {
-        rows.copy_from_slice(&self.rows[first * self.dim..][..rows.len()]);
     }
 }
 

@@ -17,8 +17,8 @@ use crate::schedule::{Decay, Schedule};
 use crate::simd::{Level, dispatch};
 use crate::tile::{Store, accumulate_columns, product_columns};
 use crate::train::{
-    Anchor, Batch, DocumentBlocks, Documents, Join, NormForm, SingleThread, StepReport, Trainer, ahead_len,
-    norm_form, scratch_len, streaming_scratch_len,
+    Anchor, Batch, Documents, Join, NormForm, SingleThread, StepReport, Trainer, ahead_len, norm_form,
+    scratch_len, streaming_scratch_len,
 };
 use crate::transpose::pack_columns;
 use crate::{math, reference};
@@ -26,7 +26,7 @@ use crate::{math, reference};
 #[path = "../tests/support/reference_trainer.rs"]
 mod reference_trainer;
 
-use reference_trainer::ReferenceTrainer;
+use reference_trainer::{ReferenceTrainer, Stored};
 
 /// Runs a block once for each level, and names the level in what fails.
 macro_rules! on_every_level {
@@ -622,22 +622,6 @@ impl Join for Scoped {
             scope.spawn(a);
             b();
         });
-    }
-}
-
-/// Documents in memory, given out block by block.
-struct Stored<'a> {
-    rows: &'a [f32],
-    dim: usize,
-}
-
-impl DocumentBlocks for Stored<'_> {
-    fn count(&self) -> usize {
-        self.rows.len() / self.dim
-    }
-
-    fn copy_rows(&self, first: usize, rows: &mut [f32]) {
-        rows.copy_from_slice(&self.rows[first * self.dim..][..rows.len()]);
     }
 }
 

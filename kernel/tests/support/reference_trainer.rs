@@ -4,8 +4,8 @@
 //! It uses the public interface only, and two crates include it by its path: the kernel's tests and the fuzz targets.
 
 use query_adapter::{
-    Batch, Documents, Error, NORM_FLOOR, NormForm, Optimizer, OptimizerKind, OptimizerState, Schedule,
-    StepReport, Update, math, norm_form, reference,
+    Batch, DocumentBlocks, Documents, Error, NORM_FLOOR, NormForm, Optimizer, OptimizerKind, OptimizerState,
+    Schedule, StepReport, Update, math, norm_form, reference,
 };
 
 /// 2⁶³: a larger gradient could overflow the second moment.
@@ -214,5 +214,21 @@ fn rows_of(documents: Documents<'_>, dim: usize) -> Vec<f32> {
             source.copy_rows(0, &mut rows);
             rows
         }
+    }
+}
+
+/// Documents in memory, given out block by block.
+pub(crate) struct Stored<'a> {
+    pub(crate) rows: &'a [f32],
+    pub(crate) dim: usize,
+}
+
+impl DocumentBlocks for Stored<'_> {
+    fn count(&self) -> usize {
+        self.rows.len() / self.dim
+    }
+
+    fn copy_rows(&self, first: usize, rows: &mut [f32]) {
+        rows.copy_from_slice(&self.rows[first * self.dim..][..rows.len()]);
     }
 }
