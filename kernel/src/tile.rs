@@ -165,6 +165,23 @@ impl<S: Simd> Sink<S> for Store<'_> {
     }
 }
 
+/// Runs `$rung!(R)` for each number of columns that a level takes at a time, the largest first.
+#[cfg(feature = "train")]
+macro_rules! at_every_width {
+    ($S:ident, $rung:ident) => {
+        if $S::WIDE {
+            $rung!(16);
+            $rung!(8);
+        } else if !$S::WHOLE_CHAINS {
+            $rung!(6);
+        }
+        if !$S::WHOLE_CHAINS {
+            $rung!(4);
+        }
+        $rung!(1);
+    };
+}
+
 /// Puts `Σᵢ panel[i] · tile[i].lane(c)` as column `first + c` into `sink`, for up to sixteen columns, those below `cols`.
 ///
 /// `tile` holds sixteen columns of a matrix with `panel.len()` rows, packed one row after the other.
@@ -188,16 +205,7 @@ pub(crate) fn product_columns<S: Simd>(
             }
         };
     }
-    if S::WIDE {
-        rung!(16);
-        rung!(8);
-    } else if !S::WHOLE_CHAINS {
-        rung!(6);
-    }
-    if !S::WHOLE_CHAINS {
-        rung!(4);
-    }
-    rung!(1);
+    at_every_width!(S, rung);
 }
 
 /// `R` chains over the rows of a tile, for its columns `first .. first + R`.
@@ -255,16 +263,7 @@ pub(crate) fn accumulate_columns<S: Simd>(s: S, panel: &[Lanes], tile: &[Lanes],
             }
         };
     }
-    if S::WIDE {
-        rung!(16);
-        rung!(8);
-    } else if !S::WHOLE_CHAINS {
-        rung!(6);
-    }
-    if !S::WHOLE_CHAINS {
-        rung!(4);
-    }
-    rung!(1);
+    at_every_width!(S, rung);
 }
 
 /// Sixteen chains over the rows of a tile, with `beside(c)` for all sixteen `c` in between: where one waits for the
