@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser as _, ValueEnum as _};
 use host_cli::failure::Failure;
 use host_cli::options::{CheckOptions, Command, Options, SimdLevel};
+use host_cli::parallel::limit_threads;
 use host_cli::retrieval_task::RetrievalTask;
 use host_cli::vectors::Embeddings;
 use host_cli::{apply, check, embed, evaluate, inspect, synthesize, train};
@@ -25,6 +26,9 @@ fn main() -> ExitCode {
 
 /// Runs a command; returns what it has not printed itself.
 fn run(command: &Command) -> Result<String, Failure> {
+    if let Some(threads) = command.threads() {
+        limit_threads(threads);
+    }
     match command {
         Command::Embed(options) => embed::run(options, level(options.simd)?),
         Command::Train(options) => {

@@ -47,6 +47,20 @@ pub enum Command {
     Synthesize(SynthesizeOptions),
 }
 
+impl Command {
+    /// The number of threads asked for.
+    #[must_use]
+    pub fn threads(&self) -> Option<NonZeroUsize> {
+        match self {
+            Self::Embed(options) => options.threads,
+            Self::Train(options) => options.common.threads,
+            Self::Evaluate(options) => options.common.threads,
+            Self::Apply(options) => options.threads,
+            Self::Inspect(_) | Self::Check(_) | Self::Synthesize(_) => None,
+        }
+    }
+}
+
 /// Where a data set's vectors come from, and which instructions to use.
 #[derive(Debug, Args)]
 pub struct Common {

@@ -3,16 +3,27 @@
 use core::num::NonZeroUsize;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::panic::resume_unwind;
+use std::sync::OnceLock;
 use std::thread::{self, Builder};
 
 use query_adapter::Join;
 
 use crate::failure::Failure;
 
-/// As many threads as this machine offers the process.
+/// What [`limit_threads`] was told.
+static LIMIT: OnceLock<NonZeroUsize> = OnceLock::new();
+
+/// Sets what [`available_threads`] says in this process from now on; the first call counts. For the program itself:
+/// what is deep below a command need not be handed the number of threads, which reaches no result.
+pub fn limit_threads(threads: NonZeroUsize) {
+    LIMIT.get_or_init(|| threads);
+}
+
+/// As many threads as this machine offers the process, or as [`limit_threads`] allows.
 #[must_use]
 pub fn available_threads() -> NonZeroUsize {
-    thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+    let machine = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    LIMIT.get().copied().unwrap_or_else(machine)
 }
 
 /// Does the pieces `0 .. count` on up to `threads` threads, the calling one among them; returns the results in the order

@@ -1,18 +1,27 @@
 //! What is said of a split: base against adapted, as a table for people and as JSON for programs.
 
+use core::num::NonZeroUsize;
+
 use comfy_table::{CellAlignment, Table};
 use query_adapter::sample::Generator;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::metrics::{Evaluation, Metric, compare};
+use crate::parallel::{available_threads, in_pieces};
 
 /// The metrics of the table, by name; JSON has all of [`Metric::STANDARD`].
 pub(crate) const SHOWN: [&str; 8] =
     ["hit_rate@1", "hit_rate@5", "hit_rate@10", "mrr@5", "mrr@10", "ndcg@10", "recall@10", "map@100"];
 
 /// Resamples of the paired bootstrap.
-const RESAMPLES: usize = 10_000;
+const RESAMPLES: u32 = 10_000;
+
+/// Resamples that a thread takes at a time.
+const PIECE: u32 = 100;
+
+/// Seeds the paired bootstrap.
+const BOOTSTRAP_SEED: u64 = 0x626f_6f74;
 
 /// Base and adapted on the same queries.
 #[derive(Clone, Debug)]
@@ -83,25 +92,28 @@ impl Comparison {
 /// The 95 % interval of the mean gain in a metric, by a paired bootstrap over queries from a fixed seed.
 pub(crate) fn gain_interval(base: &Evaluation, adapted: &Evaluation, metric: Metric) -> Option<(f64, f64)> {
     let gains: Vec<f64> = adapted.values(metric)?.zip(base.values(metric)?).map(|(a, b)| a - b).collect();
-    Some(bootstrap_interval(&gains))
+    Some(bootstrap_interval(&gains, available_threads()))
 }
 
 /// The 2.5th and 97.5th percentile of the mean of resampled `values`.
+///
+/// Each resample draws from a stream of its own, a function of its number, so it is the same whichever thread makes it.
 #[allow(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     reason = "numbers of queries are far below 2^32"
 )]
-fn bootstrap_interval(values: &[f64]) -> (f64, f64) {
-    let mut generator = Generator::new(0x626f_6f74);
+fn bootstrap_interval(values: &[f64], threads: NonZeroUsize) -> (f64, f64) {
     let n = values.len() as u32;
-    let mut means: Vec<f64> = (0..RESAMPLES)
-        .map(|_| {
-            let sum: f64 = (0..n).map(|_| values[generator.below(n) as usize]).sum();
-            sum / f64::from(n)
-        })
-        .collect();
-    let mut nth = |n: usize| *means.select_nth_unstable_by(n, f64::total_cmp).1;
+    let mean = |resample: u32| {
+        let mut generator = Generator::for_epoch(BOOTSTRAP_SEED, resample);
+        let sum: f64 = (0..n).map(|_| values[generator.below(n) as usize]).sum();
+        sum / f64::from(n)
+    };
+    let means = |piece: usize| (0..PIECE).map(|i| mean(piece as u32 * PIECE + i)).collect::<Vec<_>>();
+    let pieces = in_pieces(threads, (RESAMPLES / PIECE) as usize, || (), |(), piece| Ok(means(piece)));
+    let mut means = pieces.unwrap_or_default().concat();
+    let mut nth = |n: u32| *means.select_nth_unstable_by(n as usize, f64::total_cmp).1;
     (nth(RESAMPLES / 40), nth(RESAMPLES - 1 - RESAMPLES / 40))
 }
 
@@ -203,17 +215,38 @@ pub fn json_object(splits: &[SplitReport], extra: &impl Serialize) -> Value {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_interval_of_equal_gains_is_a_point() {
-        assert_eq!(bootstrap_interval(&[0.25; 40]), (0.25, 0.25));
+    /// Mean 0, standard deviation 1, n = 400.
+    fn gains() -> Vec<f64> {
+        (0..400).map(|i| if i % 2 == 0 { 1.0 } else { -1.0 }).collect()
+    }
+
+    fn interval(values: &[f64], threads: usize) -> (f64, f64) {
+        bootstrap_interval(values, NonZeroUsize::new(threads).expect("at least one"))
     }
 
     #[test]
-    fn the_interval_is_near_the_normal_one_and_repeats() {
-        // Mean 0, standard deviation 1, n = 400: ±1.96 / 20.
-        let values: Vec<f64> = (0..400).map(|i| if i % 2 == 0 { 1.0 } else { -1.0 }).collect();
-        let (low, high) = bootstrap_interval(&values);
+    fn the_interval_of_equal_gains_is_a_point() {
+        assert_eq!(interval(&[0.25; 40], 2), (0.25, 0.25));
+    }
+
+    #[test]
+    fn the_interval_is_near_the_normal_one() {
+        // ±1.96 / 20.
+        let (low, high) = interval(&gains(), 1);
         assert!((low + 0.098).abs() < 0.01 && (high - 0.098).abs() < 0.01, "{low} {high}");
-        assert_eq!(bootstrap_interval(&values), (low, high));
+    }
+
+    #[test]
+    fn any_number_of_threads_gives_the_same_interval_to_the_bit() {
+        // Thirds and sevenths: sums in another order would round otherwise.
+        let values: Vec<f64> = gains().iter().zip(1_u32..).map(|(gain, i)| gain / f64::from(i)).collect();
+        let bits = |threads| {
+            let (low, high) = interval(&values, threads);
+            [low.to_bits(), high.to_bits()]
+        };
+        let one = bits(1);
+        for threads in [2, 3, 7] {
+            assert_eq!(bits(threads), one, "{threads} threads");
+        }
     }
 }
