@@ -13,6 +13,7 @@ use super::model::Model;
 use super::origin::{GOLDEN_TEXT, Origin, cosine};
 use crate::dataset::Dataset;
 use crate::failure::Failure;
+use crate::json::quoted;
 use crate::options::ModelOptions;
 use crate::parallel::available_threads;
 use crate::texts::Texts;
@@ -121,7 +122,14 @@ impl Embedder {
         };
         let mut texts = with(&self.query_prefix, queries);
         texts.extend(with(&self.document_prefix, corpus));
-        let (mut components, counts) = self.embed(&texts)?;
+        let name = |at: usize| {
+            let (what, ids, at) = match at.checked_sub(queries.ids.len()) {
+                None => ("query", &queries.ids, at),
+                Some(at) => ("document", &corpus.ids, at),
+            };
+            format!("the {what} {}", quoted(ids.iter().nth(at).unwrap_or_default()))
+        };
+        let (mut components, counts) = self.embed(&texts, &name)?;
         let dim = components.len().checked_div(texts.len()).unwrap_or(0);
         let documents = components.split_off(queries.ids.len() * dim);
         let vectors = |what: &str, texts: &Texts, components| {
@@ -141,7 +149,7 @@ impl Embedder {
     ///
     /// As [`embeddings`](Self::embeddings).
     pub fn origin(&mut self) -> Result<Origin, Failure> {
-        let (golden_vector, _) = self.embed(&[self.golden_input()])?;
+        let (golden_vector, _) = self.embed(&[self.golden_input()], &golden_name)?;
         Ok(Origin {
             model: self.model.name().to_owned(),
             query_prefix: self.query_prefix.clone(),
@@ -155,8 +163,12 @@ impl Embedder {
         format!("{}{GOLDEN_TEXT}", self.query_prefix)
     }
 
-    /// The vectors of texts with their prefixes, text after text.
-    fn embed(&mut self, texts: &[String]) -> Result<(Vec<f32>, Counts), Failure> {
+    /// The vectors of texts with their prefixes, text after text; `name` is what errors call one of them.
+    fn embed(
+        &mut self,
+        texts: &[String],
+        name: &dyn Fn(usize) -> String,
+    ) -> Result<(Vec<f32>, Counts), Failure> {
         let keys: Vec<_> = texts.iter().map(|text| text_key(text)).collect();
         let mut known: HashMap<_, Cached> = match &mut self.cache {
             Some(cache) => cache.find(&keys)?,
@@ -177,12 +189,12 @@ impl Embedder {
             let bar = self.bar(missing.len());
             let inputs: Vec<&str> = missing.iter().map(|&at| texts[at].as_str()).collect();
             let cache = &mut self.cache;
-            let name = self.model.name().to_owned();
+            let model = self.model.name().to_owned();
             let result = self.model.embed(&inputs, &mut |embedded| {
                 let key = &keys[missing[embedded.text]];
                 if embedded.vector.iter().any(|value| !value.is_finite()) {
-                    let text = crate::json::quoted(inputs[embedded.text]);
-                    return Err(Failure::Numerical(format!("the vector of {text} by {name} is not finite")));
+                    let text = name(missing[embedded.text]);
+                    return Err(Failure::Numerical(format!("the vector of {text} by {model} is not finite")));
                 }
                 if let Some(cache) = cache {
                     cache.insert(key, embedded.vector, embedded.cut_off)?;
@@ -193,13 +205,13 @@ impl Embedder {
                 Ok(())
             });
             bar.finish_and_clear();
-            result?;
+            result.map_err(|stop| stop.into_failure(|text| name(missing[text])))?;
         }
         let mut components = Vec::new();
         let mut dim = None;
-        for (text, key) in texts.iter().zip(&keys) {
+        for (at, key) in keys.iter().enumerate() {
             let Some(cached) = known.get(key) else {
-                let text = crate::json::quoted(text);
+                let text = name(at);
                 return Err(anyhow::anyhow!("{} gave no vector for {text}", self.model.name()).into());
             };
             let expected = *dim.get_or_insert(cached.vector.len());
@@ -229,10 +241,11 @@ impl Embedder {
         let Some(cache) = &mut self.cache else { return Ok(()) };
         let key = text_key(&input);
         let mut found = None;
-        self.model.embed(&[&input], &mut |embedded| {
+        let asked = self.model.embed(&[&input], &mut |embedded| {
             found = Some(embedded.vector.to_vec());
             Ok(())
-        })?;
+        });
+        asked.map_err(|stop| stop.into_failure(golden_name))?;
         let Some(found) = found else { return Ok(()) };
         match cache.find(&[key])?.remove(&key) {
             None => cache.insert(&key, &found, false),
@@ -261,6 +274,11 @@ impl Embedder {
         bar.enable_steady_tick(Duration::from_millis(200));
         bar
     }
+}
+
+/// What errors call the text by which models are told apart.
+fn golden_name(_: usize) -> String {
+    format!("the text that tells models apart, {}", quoted(GOLDEN_TEXT))
 }
 
 #[cfg(feature = "models")]

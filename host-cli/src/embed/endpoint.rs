@@ -18,9 +18,8 @@ use sha2::{Digest as _, Sha256};
 use ureq::Agent;
 
 use self::pace::{Pace, back_off};
-use super::model::{Digest, Embedded, Model};
+use super::model::{Digest, Embedded, Model, Stop};
 use crate::failure::Failure;
-use crate::json::quoted;
 
 /// Counts as a part of every digest: to be changed with anything that changes a vector.
 const DIGEST_TAG: &str = "query-adapter endpoint 1";
@@ -102,16 +101,25 @@ impl Endpoint {
         Ok(Self { settings, address, agent, authorization, digest, base64: AtomicBool::new(true) })
     }
 
-    /// The vectors of a batch, in its order: again after a passing fault, in halves where the service finds the batch
-    /// too large.
-    fn embed_batch(&self, texts: &[&str], pace: &Pace) -> Result<Vec<Vec<f32>>, Failure> {
+    /// Embeds a batch, the first of whose texts is `first` of all: again after a passing fault, in halves where the
+    /// service finds it too large. `done` gets the first text and the vectors of each part that succeeds.
+    fn embed_batch(
+        &self,
+        first: usize,
+        texts: &[&str],
+        pace: &Pace,
+        done: &dyn Fn(usize, Vec<Vec<f32>>),
+    ) -> Result<(), Stop> {
         let mut attempt = 0;
         loop {
             attempt += 1;
             pace.wait();
             let base64 = self.base64.load(Ordering::Relaxed);
             match self.request(texts, base64) {
-                Ok(vectors) => return Ok(vectors),
+                Ok(vectors) => {
+                    done(first, vectors);
+                    return Ok(());
+                }
                 Err(Fault::Passing { after, .. }) if attempt < ATTEMPTS => {
                     pace.pause(after.unwrap_or_else(|| back_off(attempt)));
                 }
@@ -119,20 +127,18 @@ impl Endpoint {
                     let problem = format!(
                         "{problem}; gave up after {attempt} attempts, what was embedded before is kept"
                     );
-                    return Err(self.failure(&problem));
+                    return Err(self.failure(&problem).into());
                 }
                 Err(Fault::Refused { .. }) if base64 => self.base64.store(false, Ordering::Relaxed),
                 Err(Fault::Refused { .. }) if texts.len() > 1 => {
                     let (front, back) = texts.split_at(texts.len() / 2);
-                    let mut vectors = self.embed_batch(front, pace)?;
-                    vectors.extend(self.embed_batch(back, pace)?);
-                    return Ok(vectors);
+                    self.embed_batch(first, front, pace, done)?;
+                    return self.embed_batch(first + front.len(), back, pace, done);
                 }
                 Err(Fault::Refused { problem }) => {
-                    let text = texts.first().map_or_else(String::new, |text| quoted(text));
-                    return Err(self.failure(&format!("{problem}; the text is {text}")));
+                    return Err(Stop::Refused { text: first, failure: self.failure(&problem) });
                 }
-                Err(Fault::Final { problem }) => return Err(self.failure(&problem)),
+                Err(Fault::Final { problem }) => return Err(self.failure(&problem).into()),
             }
         }
     }
@@ -147,7 +153,11 @@ impl Endpoint {
         let mut response = request.send(body.to_string()).map_err(|error| self.transport_fault(&error))?;
         let status = response.status().as_u16();
         let header = |name: &str| response.headers().get(name)?.to_str().ok().map(str::to_owned);
-        let after = pace::retry_after(header("retry-after-ms").as_deref(), header("retry-after").as_deref());
+        let after = pace::retry_after(
+            header("retry-after-ms").as_deref(),
+            header("retry-after").as_deref(),
+            header("date").as_deref(),
+        );
         let bytes = response.body_mut().with_config().limit(MOST_BYTES).read_to_vec();
         let bytes = bytes.map_err(|error| self.transport_fault(&error))?;
         if status == 200 {
@@ -222,41 +232,40 @@ impl Model for Endpoint {
         &self,
         texts: &[&str],
         done: &mut dyn FnMut(Embedded<'_>) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
-        let batches: Vec<&[&str]> = texts.chunks(self.settings.batch).collect();
+    ) -> Result<(), Stop> {
         let pace = Pace::new(self.settings.per_minute);
-        let next = AtomicUsize::new(0);
+        let (count, next) = (texts.len().div_ceil(self.settings.batch), AtomicUsize::new(0));
         let (sender, results) = mpsc::channel();
         let mut failed = None;
         thread::scope(|scope| {
-            for _ in 0..self.settings.requests.clamp(1, batches.len().max(1)) {
-                let (sender, next, batches, pace) = (sender.clone(), &next, &batches, &pace);
+            for _ in 0..self.settings.requests.min(count) {
+                let (sender, next, pace) = (sender.clone(), &next, &pace);
                 scope.spawn(move || {
-                    while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let result = self.embed_batch(batch, pace);
-                        if sender.send((batch, result)).is_err() {
-                            return;
+                    // The other end takes whatever comes until all senders are gone.
+                    let send = |result| drop(sender.send(result));
+                    loop {
+                        let first = next.fetch_add(1, Ordering::Relaxed).saturating_mul(self.settings.batch);
+                        let Some(rest) = texts.get(first..).filter(|rest| !rest.is_empty()) else { return };
+                        let batch = &rest[..rest.len().min(self.settings.batch)];
+                        let done = |first, vectors| send(Ok((first, vectors)));
+                        if let Err(stop) = self.embed_batch(first, batch, pace, &done) {
+                            send(Err(stop));
                         }
                     }
                 });
             }
             drop(sender);
             // After a failure no new request is begun; those under way are waited for, and their vectors kept.
-            for (batch, result) in results {
-                let first = batches
-                    .iter()
-                    .take_while(|other| !core::ptr::eq(**other, *batch))
-                    .map(|b| b.len())
-                    .sum::<usize>();
-                let outcome = result.and_then(|vectors| {
+            for result in results {
+                let outcome = result.and_then(|(first, vectors): (usize, Vec<Vec<f32>>)| {
                     let mut vectors = vectors.iter().enumerate();
                     vectors.try_for_each(|(at, vector)| {
-                        done(Embedded { text: first + at, vector, cut_off: false })
+                        done(Embedded { text: first + at, vector, cut_off: false }).map_err(Stop::from)
                     })
                 });
-                if let Err(failure) = outcome {
-                    next.store(batches.len(), Ordering::Relaxed);
-                    failed.get_or_insert(failure);
+                if let Err(stop) = outcome {
+                    next.store(count, Ordering::Relaxed);
+                    failed.get_or_insert(stop);
                 }
             }
         });

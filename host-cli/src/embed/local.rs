@@ -10,7 +10,7 @@ use query_adapter::{Level, normalize_rows};
 use sha2::{Digest as _, Sha256};
 
 use super::folder::{Folder, Kind};
-use super::model::{Digest, Embedded, Model};
+use super::model::{Digest, Embedded, Model, Stop};
 use super::pooling::Pooling;
 use super::static_model::StaticModel;
 use super::tensors::TensorFile;
@@ -209,7 +209,7 @@ impl Model for LocalModel {
         &self,
         texts: &[&str],
         done: &mut dyn FnMut(Embedded<'_>) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Stop> {
         for (window, texts) in texts.chunks(WINDOW).enumerate() {
             self.embed_window(window * WINDOW, texts, done)?;
         }

@@ -16,6 +16,38 @@ pub(crate) struct Embedded<'a> {
     pub(crate) cut_off: bool,
 }
 
+/// Why a model stopped.
+pub(crate) enum Stop {
+    /// It will not take one of the texts: too long, or empty.
+    Refused {
+        /// The place of the text in the list that was asked for.
+        text: usize,
+        /// Who says so, in what words.
+        failure: Failure,
+    },
+    /// Anything else.
+    Failed(Failure),
+}
+
+impl Stop {
+    /// What a person is told, who knows the text that was refused by its `name`.
+    pub(crate) fn into_failure(self, name: impl Fn(usize) -> String) -> Failure {
+        match self {
+            Self::Refused { text, failure: Failure::Input { file, problem } } => {
+                let problem = format!("{problem}; that was about {}: shorten it or leave it out", name(text));
+                Failure::Input { file, problem }
+            }
+            Self::Refused { failure, .. } | Self::Failed(failure) => failure,
+        }
+    }
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
 /// An embedding model.
 pub(crate) trait Model {
     /// What it is called, as adapter files have it.
@@ -48,5 +80,5 @@ pub(crate) trait Model {
         &self,
         texts: &[&str],
         done: &mut dyn FnMut(Embedded<'_>) -> Result<(), Failure>,
-    ) -> Result<(), Failure>;
+    ) -> Result<(), Stop>;
 }

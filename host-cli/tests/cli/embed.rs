@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use base64::Engine as _;
 use host_cli::vectors::Matrix;
@@ -351,6 +352,71 @@ fn a_batch_that_is_too_large_is_halved_and_base64_given_up_where_it_is_refused()
 }
 
 #[test]
+fn a_service_that_is_busy_until_a_time_is_left_alone_until_then() {
+    let began = Instant::now();
+    let service = Service::start(move |request| match request.number {
+        1 => {
+            let now = "date: Wed, 21 Oct 2026 07:28:00 GMT";
+            let header = "retry-after: Wed, 21 Oct 2026 07:28:02 GMT";
+            Reply::WithHeader(503, format!("{now}\r\n{header}").leak(), "later".to_owned())
+        }
+        _ => Reply::Answer(200, answer(request)),
+    });
+    let folder = service_folder();
+    folder.run(&words(&service, "")).assert().success();
+    assert_vectors(&folder);
+    // Without the date it is half a second.
+    assert!(began.elapsed() >= Duration::from_secs(2));
+}
+
+/// The words of OpenAI, Text Embeddings Inference, vLLM and llama.cpp.
+#[test]
+fn a_text_that_is_too_long_for_the_service_is_named_and_what_came_before_it_is_kept() {
+    let refusals = [
+        (
+            400,
+            r#"{"error": {"message": "This model's maximum context length is 8192 tokens, however you requested 9000 tokens", "type": "invalid_request_error", "param": null, "code": null}}"#,
+        ),
+        (
+            413,
+            r#"{"message": "Input validation error: `inputs` must have less than 512 tokens. Given: 600", "code": 413, "type": "Validation"}"#,
+        ),
+        (
+            400,
+            r#"{"object": "error", "message": "This model's maximum context length is 512 tokens.", "type": "BadRequestError", "code": 400}"#,
+        ),
+        (
+            500,
+            r#"{"error": {"code": 500, "message": "input is too large to process. increase the physical batch size", "type": "server_error"}}"#,
+        ),
+    ];
+    for (status, words_of_service) in refusals {
+        let long = Data::small().queries[5].text.clone();
+        let service = Service::start(move |request| match request.texts.contains(&long) {
+            true => Reply::Answer(status, words_of_service.to_owned()),
+            false => Reply::Answer(200, answer(request)),
+        });
+        let folder = service_folder();
+        std::fs::create_dir(folder.path("c")).expect("created");
+        let all = words(&service, "").replace("--request-texts 8", "--request-texts 64");
+        let id = &Data::small().queries[5].id;
+        let expected = format!("that was about the query {id:?}: shorten it or leave it out");
+        let said = words_of_service.split_once("message\": \"").expect("there").1;
+        folder.refuses(&all, 3, &[&format!("answered {status}: {}", &said[..30]), &expected]);
+        // Batches are halved down to the text; the five before it and the golden one had vectors by then.
+        assert_eq!(cached(&folder), 6, "{status}");
+    }
+}
+
+/// The number of vectors in the cache.
+fn cached(folder: &Folder) -> u64 {
+    let mut models = std::fs::read_dir(folder.path("c")).expect("there");
+    let model = models.next().expect("one").expect("readable").path();
+    let length = std::fs::metadata(model.join("segment-0.bin")).expect("written").len();
+    (length - 48) / (40 + 4 * DIM as u64)
+}
+
+#[test]
 fn faults_that_stay_are_errors_and_lose_nothing() {
     fn bad(item: Value) -> impl Fn(&crate::service::Request) -> Reply + Send + Sync {
         move |request| {
@@ -374,7 +440,7 @@ fn faults_that_stay_are_errors_and_lose_nothing() {
         ),
         (
             Box::new(|_| Reply::Answer(400, r#"{"error": {"message": "empty input"}}"#.to_owned())),
-            "answered 400: empty input; the text is \"",
+            "answered 400: empty input; that was about the query \"q",
         ),
         (Box::new(|_| Reply::Answer(200, "<html>".to_owned())), "an answer of another form"),
         (Box::new(bad(json!({ "index": 0, "embedding": [1.0] }))), "two vectors with the index 0"),
@@ -398,16 +464,7 @@ fn faults_that_stay_are_errors_and_lose_nothing() {
         assert!(!folder.exists("v"));
         assert!(service.requests()[0].head.contains("authorization: bearer sk-secret"));
 
-        let good = Service::good();
-        let cache = std::fs::read_dir(folder.path("c"))
-            .expect("there")
-            .next()
-            .expect("one")
-            .expect("readable")
-            .path();
-        let length = std::fs::metadata(cache.join("segment-0.bin")).expect("written").len();
-        assert_eq!(length, 48 + 9 * (40 + 4 * DIM as u64), "eight texts and the golden one are kept");
-        drop(good);
+        assert_eq!(cached(&folder), 9, "eight texts and the golden one are kept");
     }
 }
 
