@@ -36,7 +36,7 @@ const MOST_BYTES: usize = 32 << 20;
 /// [`Failure::Input`] for an adapter or vectors that cannot be used, [`Failure::Output`] for an output that cannot be
 /// written, [`Failure::Numerical`] for a result that is not finite. An output file is not written then; stdout may have
 /// got rows before the fault, whole ones.
-pub fn run(options: &ApplyOptions, level: Level) -> Result<(), Failure> {
+pub fn run(options: &ApplyOptions, level: Level, note: &mut dyn FnMut(&str)) -> Result<(), Failure> {
     let output = options.output.as_path();
     if !is_standard(output) {
         check_output(output, options.force)?;
@@ -44,6 +44,11 @@ pub fn run(options: &ApplyOptions, level: Level) -> Result<(), Failure> {
     let file = AdapterFile::open(&options.adapter, level)?;
     let adapter = file.adapter(level)?;
     let input = Input::open(&options.input, &file)?;
+    let origin = match options.input.parent() {
+        Some(folder) if !is_standard(&options.input) => Origin::beside(folder)?,
+        _ => None,
+    };
+    Origin::require(origin.as_ref(), &file, &input.file.display().to_string(), note)?;
     let mut flow = Flow { input, adapter, threads: options.threads.unwrap_or_else(available_threads) };
     if is_standard(output) {
         return match flow.write_lines(&mut BufWriter::new(io::stdout().lock())) {
@@ -214,9 +219,6 @@ impl Input {
         if is_npy(path) {
             let matrix = Matrix::load(path)?;
             adapter.require_in_dim(matrix.dim(), &format!("those of {}", path.display()))?;
-            if let Some(origin) = Origin::beside(path.parent().unwrap_or(Path::new("")))? {
-                origin.require(adapter, &path.display().to_string())?;
-            }
             if let Some((row, component)) = matrix.first_non_finite() {
                 let value = matrix.row(row)[component];
                 let problem = format!(

@@ -37,7 +37,9 @@ fn run(command: &Command) -> Result<String, Failure> {
         Command::Evaluate(options) => {
             evaluate::run(options, level(options.common.simd)?, &mut notes(options.common.quiet))
         }
-        Command::Apply(options) => apply::run(options, level(options.simd)?).map(|()| String::new()),
+        Command::Apply(options) => {
+            apply::run(options, level(options.simd)?, &mut notes(options.quiet)).map(|()| String::new())
+        }
         Command::Inspect(options) => inspect::run(options),
         Command::Check(options) => cross_check(options),
         Command::Synthesize(options) => synthesize::run(options),

@@ -271,6 +271,9 @@ pub struct ApplyOptions {
     /// Threads to work on; any number gives the same output [default: as many as the machine offers]
     #[arg(long, value_name = "N", value_parser = threads)]
     pub threads: Option<NonZeroUsize>,
+    /// Print no notes
+    #[arg(long, short)]
+    pub quiet: bool,
 }
 
 /// Options of `inspect`.

@@ -78,26 +78,14 @@ impl VectorSource {
         }
     }
 
-    /// Refuses an adapter that was trained for another model, or with other prefixes. Where vectors say nothing of
-    /// their model and the adapter does, a note says that nothing could be checked.
+    /// Refuses an adapter that was trained for another model, or with other prefixes; a note where that is not known.
     ///
     /// # Errors
     ///
     /// As [`Origin::require`].
     pub fn require(&mut self, adapter: &AdapterFile, note: &mut dyn FnMut(&str)) -> Result<(), Failure> {
-        match self.origin()? {
-            Some(origin) => origin.require(adapter, &origin.model),
-            None => {
-                let metadata = *adapter.image()?.metadata();
-                if metadata.golden_text.is_some() {
-                    note(&format!(
-                        "the adapter was trained for vectors of {:?}; nothing says which model these are of, so that was \
-                         not checked",
-                        metadata.base_model
-                    ));
-                }
-                Ok(())
-            }
-        }
+        let origin = self.origin()?;
+        let source = origin.as_ref().map_or("the data set", |origin| &origin.model);
+        Origin::require(origin.as_ref(), adapter, source, note)
     }
 }

@@ -61,21 +61,36 @@ impl Origin {
         Ok(Some(origin))
     }
 
-    /// Refuses vectors of another model, or made with other prefixes, than those the adapter was trained for.
+    /// Refuses vectors of another model, or made with other prefixes, than those the adapter was trained for. `source`
+    /// is what errors call the vectors. A note says what could not be checked, where the adapter is for one model and
+    /// nothing is known of the vectors.
     ///
     /// An adapter without a golden text says nothing of its model; then nothing is checked.
     ///
     /// # Errors
     ///
     /// [`Failure::Input`] naming both models, or both prefixes.
-    pub fn require(&self, adapter: &AdapterFile, source: &str) -> Result<(), Failure> {
+    pub fn require(
+        origin: Option<&Self>,
+        adapter: &AdapterFile,
+        source: &str,
+        note: &mut dyn FnMut(&str),
+    ) -> Result<(), Failure> {
         let image = adapter.image()?;
         let metadata = image.metadata();
         let Some(golden_text) = metadata.golden_text else { return Ok(()) };
+        let model = quoted(metadata.base_model);
+        let Some(origin) = origin else {
+            note(&format!(
+                "the adapter was trained for vectors of {model}; nothing says which model those of {source} are of, so \
+                 that was not checked"
+            ));
+            return Ok(());
+        };
         let fail = |problem: String| Err(Failure::input(adapter.path(), problem));
         let prefixes = [
-            ("query", "--query-prefix", metadata.query_prefix, &self.query_prefix),
-            ("document", "--document-prefix", metadata.document_prefix, &self.document_prefix),
+            ("query", "--query-prefix", metadata.query_prefix, &origin.query_prefix),
+            ("document", "--document-prefix", metadata.document_prefix, &origin.document_prefix),
         ];
         for (what, flag, expected, found) in prefixes {
             if expected != found {
@@ -88,30 +103,34 @@ impl Origin {
                 ));
             }
         }
-        if golden_text != self.golden_text {
-            // Both are this program's but for files of other programs; those cannot be compared.
+        if golden_text != origin.golden_text {
+            // One of the two is another program's.
+            note(&format!(
+                "the adapter was trained for vectors of {model}, those of {source} are of {}; they were tried with \
+                 different texts, so whether it is one model was not checked",
+                quoted(&origin.model)
+            ));
             return Ok(());
         }
         let mut golden = vec![0.0; image.in_dim()];
         let mut output = vec![0.0; image.out_dim()];
         image.copy_golden(&mut golden, &mut output).map_err(anyhow::Error::from)?;
-        let model = quoted(metadata.base_model);
-        if golden.len() != self.golden_vector.len() {
+        if golden.len() != origin.golden_vector.len() {
             return fail(format!(
                 "the adapter takes the vectors of {model} with {} components, those of {source} are of {} with {}; use \
                  vectors of the model it was trained for",
                 golden.len(),
-                quoted(&self.model),
-                self.golden_vector.len()
+                quoted(&origin.model),
+                origin.golden_vector.len()
             ));
         }
-        let cosine = cosine(&golden, &self.golden_vector);
+        let cosine = cosine(&golden, &origin.golden_vector);
         if cosine < LEAST_COSINE {
             return fail(format!(
                 "the adapter was trained for vectors of {model}, those of {source} are of {}, another space: the \
                  cosine between the two models' vectors of one text is {cosine:.4}; use vectors of the model it was \
                  trained for",
-                quoted(&self.model)
+                quoted(&origin.model)
             ));
         }
         Ok(())

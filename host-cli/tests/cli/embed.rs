@@ -231,6 +231,25 @@ fn vectors_of_another_model_or_with_another_prefix_are_refused() {
     folder.refuses("evaluate train.json -a a.qad --embeddings bad", 3, &["another space"]);
     folder.run("apply -a a.qad -i good/queries.npy -o out.npy").assert().success();
     folder.refuses("apply -a a.qad -i bad/queries.npy -o out2.npy", 3, &["another space"]);
+    folder.write("bad/queries.jsonl", "[1.0, 2.0]\n");
+    folder.refuses("apply -a a.qad -i bad/queries.jsonl -o out2.npy", 3, &["another space"]);
+
+    // Vectors that say nothing of their model are taken, with a note.
+    let dim = folder.json("inspect a.qad")["in_dim"].as_u64().expect("a number");
+    folder.write("bare.jsonl", format!("{:?}\n", vec![0.5; usize::try_from(dim).expect("small")]));
+    let apply = |more: &str| {
+        let assert = folder.run(&format!("apply -a a.qad -i bare.jsonl {more}")).assert().success();
+        text(&assert.get_output().stderr)
+    };
+    let note = "note: the adapter was trained for vectors of \"bert\"; nothing says which model those of bare.jsonl are of";
+    assert!(apply("").starts_with(note), "{}", apply(""));
+    assert_eq!(apply("--quiet"), "");
+
+    // A model.json of another program may have another text.
+    let other = text(&folder.read("good/model.json")).replace("postman", "milkman");
+    folder.write("good/model.json", other);
+    let assert = folder.run("apply -a a.qad -i good/queries.npy -o out3.npy").assert().success();
+    assert!(text(&assert.get_output().stderr).contains("they were tried with different texts"));
 }
 
 #[test]
