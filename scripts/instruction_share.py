@@ -45,7 +45,7 @@ def main() -> int:
         subprocess.run([program, "synthesize", *sizes, "--output", data], check=True, stdout=subprocess.DEVNULL)
         profile = callgrind.run(
             [program, "train", data / "train.json", "--embeddings", data]
-            + ["--output", data / "adapter.qad", "--quiet", "--threads", "1"]
+            + ["--output", data / "adapter.qad", "--recipe", "single", "--quiet", "--threads", "1"]
         )
 
     # Where the program enters the kernel. Calls within it, and from the SIMD crate back into it, are already in there.

@@ -1,10 +1,13 @@
 //! The batches of a fit: queries, candidates, targets and masks, in buffers that are filled again and again.
 
-use query_adapter::{Batch, Documents, Lanes, Mask, MaskEntry, panels, scratch_len, streaming_scratch_len};
+use query_adapter::{
+    Batch, Documents, Lanes, Level, Mask, MaskEntry, panels, scratch_len, streaming_scratch_len,
+};
 
 use crate::failure::Failure;
 use crate::fit::{MOST_POSITIVES, Negatives, Pair, Recipe, Settings};
 use crate::lists::Lists;
+use crate::precondition::preconditioned_queries;
 use crate::ranking::Index;
 use crate::retrieval_task::{Query, RetrievalTask};
 use crate::texts::TextKey;
@@ -25,6 +28,9 @@ pub(crate) struct Batches<'a> {
     pub(crate) most_candidates: usize,
     candidates: Candidates,
     queries: Vec<f32>,
+    /// Of all queries of the task, and of those in the batch; empty for first-order steps.
+    preconditioned: Vec<f32>,
+    operand: Vec<f32>,
     documents: Vec<f32>,
     targets: Vec<u32>,
     weights: Vec<f32>,
@@ -39,6 +45,7 @@ impl<'a> Batches<'a> {
         pairs: &'a [Pair],
         settings: &'a Settings,
         batch_size: usize,
+        level: Level,
     ) -> Result<Self, Failure> {
         let (dim, corpus) = (task.dim(), task.corpus());
         let mut candidates = Candidates::new(corpus.len());
@@ -73,10 +80,14 @@ impl<'a> Batches<'a> {
             _ => scratch_len(batch_size, most_candidates, dim, dim),
         };
         let (answers, mut mask) = (Answers::of(task, settings.recipe), Vec::new());
-        if settings.recipe == Recipe::Default {
+        if settings.recipe == Recipe::Single {
             let most_masked = batch_size.saturating_mul(answers.most_documents(task));
             mask = vec![MaskEntry::default(); most_masked.min(panels(batch_size) * most_candidates)];
         }
+        let preconditioned = match settings.precondition {
+            Some(damping) => preconditioned_queries(task, damping, level, index.threads())?,
+            None => Vec::new(),
+        };
         Ok(Self {
             task,
             index,
@@ -87,6 +98,8 @@ impl<'a> Batches<'a> {
             most_candidates,
             candidates,
             queries: Vec::with_capacity(batch_size * dim),
+            operand: Vec::with_capacity(if preconditioned.is_empty() { 0 } else { batch_size * dim }),
+            preconditioned,
             documents,
             targets: Vec::with_capacity(batch_size),
             weights: Vec::with_capacity(batch_size),
@@ -97,7 +110,9 @@ impl<'a> Batches<'a> {
 
     pub(crate) fn fill(&mut self, chosen: &[u32]) -> Result<(Batch<'_>, &mut [Lanes]), Failure> {
         let corpus = self.task.corpus();
+        let dim = self.task.dim();
         self.queries.clear();
+        self.operand.clear();
         self.targets.clear();
         self.weights.clear();
         let in_batch = self.negatives == Negatives::InBatch;
@@ -107,6 +122,11 @@ impl<'a> Batches<'a> {
         for &pair in chosen {
             let pair = self.pairs[pair as usize];
             self.queries.extend_from_slice(self.task.query_vector(pair.query as usize));
+            if let Some(row) =
+                self.preconditioned.get(pair.query as usize * dim..).and_then(|rows| rows.get(..dim))
+            {
+                self.operand.extend_from_slice(row);
+            }
             self.weights.push(pair.weight);
             if self.settings.recipe == Recipe::Reference && in_batch {
                 // One column per row, also for a document that is there already: a false negative, kept on purpose.
@@ -118,7 +138,7 @@ impl<'a> Batches<'a> {
             self.index.documents().gather(&self.candidates.documents, &mut self.documents)?;
         }
         let mut mask = Mask::new(&mut self.mask);
-        if self.settings.recipe == Recipe::Default {
+        if self.settings.recipe == Recipe::Single {
             for ((row, &pair), &target) in (0..).zip(chosen).zip(&self.targets) {
                 for &text_group in self.answers.text_groups(self.pairs[pair as usize].query) {
                     for place in self.candidates.of_text_group(text_group).filter(|&place| place != target) {
@@ -130,7 +150,7 @@ impl<'a> Batches<'a> {
         let used = mask.entries().len();
         let batch = Batch {
             queries: &self.queries,
-            gradient_operand: None,
+            gradient_operand: Some(self.operand.as_slice()).filter(|operand| !operand.is_empty()),
             documents: match self.negatives {
                 Negatives::Corpus => {
                     Documents::Blocks { source: self.index.documents(), block: CORPUS_BLOCK }

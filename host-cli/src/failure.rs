@@ -31,6 +31,14 @@ pub enum Failure {
     /// The arithmetic refused to go on: a loss, gradient or result is not finite. Nothing was written.
     #[error("{0}")]
     Numerical(String),
+    /// A gain was required and none was shown. The adapter is written, and this is what would be printed.
+    #[error("--require-gain: {words}")]
+    NoGain {
+        /// For stdout.
+        printed: String,
+        /// The verdict.
+        words: String,
+    },
     /// Anything else.
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
@@ -47,6 +55,7 @@ impl Failure {
     /// | 3 | input data cannot be read or is refused |
     /// | 4 | the output exists or cannot be written |
     /// | 5 | numerical refusal |
+    /// | 6 | `train --require-gain`: no gain was shown |
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -55,6 +64,7 @@ impl Failure {
             Self::Input { .. } => 3,
             Self::Output { .. } => 4,
             Self::Numerical(_) => 5,
+            Self::NoGain { .. } => 6,
         }
     }
 

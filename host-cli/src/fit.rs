@@ -9,20 +9,22 @@ use query_adapter::{
 use rayon::ThreadPoolBuilder;
 use serde::Serialize;
 
+use crate::averaging::Average;
 use crate::batches::Batches;
 use crate::failure::Failure;
 use crate::json::quoted;
 use crate::metrics::Metric;
 use crate::parallel::PoolThreads;
+use crate::precondition::ridge;
 use crate::ranking::Index;
 use crate::retrieval_task::RetrievalTask;
 
 /// Which settings to start from, and how pairs, order and the kept epoch are chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Recipe {
     /// All positives, shuffled, false negatives masked, best epoch on validation kept, the base among them
-    Default,
+    Single,
     /// The arithmetic of LlamaIndex's engine: first positive, file order, no mask, last epoch kept
     Reference,
 }
@@ -69,17 +71,33 @@ pub struct Settings {
     pub bias: bool,
     /// The negatives; none for [`Negatives::Positives`] as long as they are at most [`MOST_POSITIVES`] documents.
     pub negatives: Option<Negatives>,
+    /// Damping of the second-order step whose gradient operand is [preconditioned queries](crate::precondition); none
+    /// for a first-order step.
+    #[serde(serialize_with = "serialize_optional")]
+    pub precondition: Option<f32>,
+    /// Damping of the [ridge regression](crate::precondition) whose adapter is the starting point; none for the identity.
+    #[serde(skip)]
+    pub start: Option<f32>,
+    /// Whether an epoch's adapter is the mean of the weights over the last part of the run, up to its second half, and
+    /// not the last weights.
+    pub average: bool,
     /// Seed of the order.
     pub seed: u64,
 }
 
 impl Settings {
+    /// The settings of a single run.
+    #[must_use]
+    pub fn single() -> Self {
+        Self::of(Recipe::Single)
+    }
+
     /// A recipe's own settings.
     #[must_use]
     pub fn of(recipe: Recipe) -> Self {
         match recipe {
-            Recipe::Default => Self {
-                recipe,
+            Recipe::Single => Self {
+                recipe: Recipe::Single,
                 epochs: 16,
                 batch_size: 64,
                 scale: 20.0,
@@ -88,6 +106,9 @@ impl Settings {
                 schedule: Decay::Linear,
                 bias: false,
                 negatives: None,
+                precondition: None,
+                start: None,
+                average: false,
                 seed: 0,
             },
             Recipe::Reference => Self {
@@ -100,6 +121,9 @@ impl Settings {
                 schedule: Decay::Linear,
                 bias: false,
                 negatives: Some(Negatives::InBatch),
+                precondition: None,
+                start: None,
+                average: false,
                 seed: 0,
             },
         }
@@ -126,6 +150,11 @@ fn serialize_optimizer<S: serde::Serializer>(
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn serialize_shortest<S: serde::Serializer>(value: &f32, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(shortest(*value))
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn serialize_optional<S: serde::Serializer>(value: &Option<f32>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.map(shortest).serialize(serializer)
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
@@ -284,8 +313,80 @@ fn fit_on<J: Join>(
     validation: Option<(&RetrievalTask, &Index)>,
     settings: &Settings,
     level: Level,
-    mut observe: impl FnMut(Event<'_>) -> Result<(), Failure>,
+    observe: impl FnMut(Event<'_>) -> Result<(), Failure>,
 ) -> Result<Fit, Failure> {
+    let Some((held_out, held_out_index)) = validation.filter(|_| settings.recipe == Recipe::Single) else {
+        let run = run(join, task, index, settings, level, observe, |_, _| Ok(None))?;
+        return Ok(run.kept(settings.epochs, None));
+    };
+    let base = identity(task.dim(), settings.bias, level)?;
+    let mut choice = Choice::new(ndcg_values(held_out_index, held_out, &base)?, base);
+    let mut run = run(join, task, index, settings, level, observe, |epoch, adapter| {
+        if epoch == 0 {
+            return Ok(None);
+        }
+        let values = ndcg_values(held_out_index, held_out, adapter)?;
+        Ok(Some(choice.offer(epoch, values, adapter)))
+    })?;
+    let (kept_epoch, adapter) = choice.decide(&mut run.notes);
+    Ok(run.kept(kept_epoch, Some(adapter)))
+}
+
+/// Fits on the calling thread, and returns the adapter after each of the epochs `stops`, which ascend; the last of them
+/// ends the run. Stop 0 is the starting point.
+pub(crate) fn fit_to_stops(
+    task: &RetrievalTask,
+    index: &Index,
+    settings: &Settings,
+    stops: &[u32],
+    level: Level,
+) -> Result<Vec<Adapter>, Failure> {
+    let mut adapters = Vec::with_capacity(stops.len());
+    let silent = |_: Event<'_>| Ok(());
+    run(&SingleThread, task, index, settings, level, silent, |epoch, adapter| {
+        if stops.contains(&epoch) {
+            adapters.push(adapter.clone());
+        }
+        Ok(None)
+    })?;
+    Ok(adapters)
+}
+
+/// The untouched base.
+pub(crate) fn identity(dim: usize, bias: bool, level: Level) -> Result<Adapter, Failure> {
+    Ok(Linear::identity(dim, dim, bias, vec![Lanes::ZERO; linear_len(dim, dim, bias)], level)?)
+}
+
+/// What all epochs of a run did.
+struct Run {
+    /// The adapter after the last epoch.
+    last: Adapter,
+    epochs: Vec<Epoch>,
+    steps: u32,
+    pairs: usize,
+    queries_visited: usize,
+    notes: Vec<String>,
+}
+
+impl Run {
+    /// The fit that keeps `adapter`, or the last one, from epoch `kept_epoch`.
+    fn kept(self, kept_epoch: u32, adapter: Option<Adapter>) -> Fit {
+        let Self { last, epochs, steps, pairs, queries_visited, notes } = self;
+        Fit { adapter: adapter.unwrap_or(last), kept_epoch, epochs, steps, pairs, queries_visited, notes }
+    }
+}
+
+/// Takes all steps; `after_epoch` gets the epoch, 0 before the first, and the adapter as it is then, and says what
+/// validation says.
+fn run<J: Join>(
+    join: &J,
+    task: &RetrievalTask,
+    index: &Index,
+    settings: &Settings,
+    level: Level,
+    mut observe: impl FnMut(Event<'_>) -> Result<(), Failure>,
+    mut after_epoch: impl FnMut(u32, &Adapter) -> Result<Option<f64>, Failure>,
+) -> Result<Run, Failure> {
     let dim = task.dim();
     let pairs = pairs_of(task, settings.recipe);
     require_negatives(task, settings, "training pairs")?;
@@ -307,23 +408,21 @@ fn fit_on<J: Join>(
         notes.push("the learning rate is 0: nothing is learnt".to_owned());
     }
 
+    let adapter = match settings.start {
+        Some(damping) if !settings.bias => ridge(task, index, &pairs, damping, level, index.threads())?,
+        _ => identity(dim, settings.bias, level)?,
+    };
+    let mut average = settings.average.then(|| Average::new(&adapter));
     let len = linear_len(dim, dim, settings.bias);
-    let adapter = Linear::identity(dim, dim, settings.bias, vec![Lanes::ZERO; len], level)?;
-    let base = adapter.clone();
     let moments = if settings.optimizer.kind.has_moments() { len } else { 0 };
     let schedule = Schedule { decay: settings.schedule, warmup, total: steps };
     let state = || vec![Lanes::ZERO; moments];
     let mut trainer = Trainer::new(adapter, state(), state(), settings.scale, settings.optimizer, schedule)?;
-    if settings.recipe == Recipe::Default {
+    if settings.recipe == Recipe::Single {
         trainer.set_anchor(Anchor::Identity)?;
     }
 
-    let chooser = validation.filter(|_| settings.recipe == Recipe::Default);
-    let mut choice = match chooser {
-        Some((task, index)) => Some(Choice::new(ndcg_values(index, task, &base)?, base)),
-        None => None,
-    };
-    let mut batches = Batches::new(task, index, &pairs, settings, batch_size)?;
+    let mut batches = Batches::new(task, index, &pairs, settings, batch_size, level)?;
     let (norm, gradient) = match norm_form(batch_size, dim) {
         NormForm::Gram => ("gram", "fused"),
         NormForm::Direct => ("direct", "stored"),
@@ -344,16 +443,17 @@ fn fit_on<J: Join>(
         norm,
         gradient,
     }))?;
+    after_epoch(0, trainer.adapter())?;
     let mut order: Vec<u32> = (0..).take(pairs.len()).collect();
     let mut visited = vec![false; task.queries().len()];
     let mut epochs = Vec::new();
     for epoch in 1..=settings.epochs {
-        if settings.recipe == Recipe::Default {
+        if settings.recipe == Recipe::Single {
             epoch_order(&mut order, settings.seed, epoch - 1);
         }
         let (mut loss_sum, mut weight_sum) = (0.0, 0.0);
         let mut last = Progress { step: 0, epoch, loss: f32::NAN, grad_norm: f32::NAN, lr: f32::NAN };
-        for chosen in order.chunks(batch_size) {
+        for (step, chosen) in (1..).zip(order.chunks(batch_size)) {
             let (batch, scratch) = batches.fill(chosen)?;
             let report = trainer
                 .step_on(join, &batch, scratch)
@@ -364,6 +464,9 @@ fn fit_on<J: Join>(
             for &pair in chosen {
                 visited[pairs[pair as usize].query as usize] = true;
             }
+            if let Some(average) = &mut average {
+                average.offer(trainer.adapter(), epoch, step, steps_per_epoch);
+            }
             last = Progress {
                 step: trainer.state().steps,
                 epoch,
@@ -373,26 +476,22 @@ fn fit_on<J: Join>(
             };
             observe(Event::Step(last))?;
         }
-        let validation_ndcg = match (chooser, &mut choice) {
-            (Some((task, index)), Some(choice)) => {
-                Some(choice.offer(epoch, ndcg_values(index, task, trainer.adapter())?, trainer.adapter()))
-            }
-            _ => None,
-        };
-        let done = Epoch { loss: loss_sum / weight_sum, validation_ndcg };
+        let adapter = average.as_ref().map_or(trainer.adapter(), Average::mean);
+        let done = Epoch { loss: loss_sum / weight_sum, validation_ndcg: after_epoch(epoch, adapter)? };
         observe(Event::Epoch(last, &done))?;
         epochs.push(done);
     }
 
-    let (kept_epoch, adapter) = match choice {
-        Some(choice) => choice.decide(&mut notes),
-        None => (settings.epochs, trainer.into_adapter()),
-    };
     let queries_visited = visited.iter().filter(|&&visited| visited).count();
-    Ok(Fit { adapter, kept_epoch, epochs, steps, pairs: pairs.len(), queries_visited, notes })
+    let last = average.map_or_else(|| trainer.adapter().clone(), |average| average.mean().clone());
+    Ok(Run { last, epochs, steps, pairs: pairs.len(), queries_visited, notes })
 }
 
-fn ndcg_values(index: &Index, task: &RetrievalTask, adapter: &Adapter) -> Result<Vec<f64>, Failure> {
+pub(crate) fn ndcg_values(
+    index: &Index,
+    task: &RetrievalTask,
+    adapter: &Adapter,
+) -> Result<Vec<f64>, Failure> {
     let evaluation = index.evaluate(task, Some(adapter))?;
     Ok(evaluation.values(Metric::NDCG_AT_10).map(Iterator::collect).unwrap_or_default())
 }
@@ -438,13 +537,13 @@ impl Choice {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "numbers of queries are far below 2^53")]
-fn mean(values: &[f64]) -> f64 {
+pub(crate) fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
 /// Of the mean; 0 for a single value, of which nothing is known.
 #[allow(clippy::cast_precision_loss, reason = "numbers of queries are far below 2^53")]
-fn standard_error(values: &[f64]) -> f64 {
+pub(crate) fn standard_error(values: &[f64]) -> f64 {
     if values.len() < 2 {
         return 0.0;
     }
@@ -477,7 +576,7 @@ pub(crate) fn require_negatives(
     let pairs = pairs_of(task, settings.recipe);
     let corpus = task.corpus();
     let identity = |document: u32| match settings.recipe {
-        Recipe::Default => corpus.text_group(document),
+        Recipe::Single => corpus.text_group(document),
         Recipe::Reference => document,
     };
     let first = pairs.first().map(|pair| identity(pair.document));

@@ -5,6 +5,8 @@
 
 pub mod adapter_file;
 pub mod apply;
+pub mod auto;
+mod averaging;
 mod batches;
 pub mod check;
 pub mod compare;
@@ -26,10 +28,12 @@ pub mod normalized_documents;
 pub mod options;
 pub mod oracle;
 pub mod parallel;
+mod precondition;
 pub mod ranking;
 pub mod report;
 pub mod retrieval_task;
 pub mod run_log;
+mod significance;
 pub mod synthesize;
 pub mod texts;
 pub mod train;

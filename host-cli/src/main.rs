@@ -18,6 +18,10 @@ fn main() -> ExitCode {
     match run(&options.command).and_then(|text| print(&text)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
+            if let Failure::NoGain { printed, .. } = &failure {
+                // A reader that went away does not change the answer.
+                let _ = print(printed);
+            }
             say("error", &failure.to_string());
             ExitCode::from(failure.exit_code())
         }

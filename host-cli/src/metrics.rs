@@ -373,6 +373,16 @@ impl Evaluation {
         Self::new(&self.metrics, kept)
     }
 
+    /// This evaluation with the queries of `other`, of the same metrics, behind its own; they are numbered anew.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.judged.append(other.judged);
+        for (number, query) in (0..).zip(&mut self.judged.queries) {
+            *query = number;
+        }
+        Self::new(&self.metrics, self.judged.clone()).unwrap_or(self)
+    }
+
     /// Each metric with its mean over the queries.
     pub fn means(&self) -> impl Iterator<Item = (Metric, f64)> + '_ {
         self.metrics.iter().copied().zip(self.means.iter().copied())

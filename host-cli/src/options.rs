@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::fit::{Negatives, Recipe};
+use crate::auto::trials::Effort;
+use crate::fit::Negatives;
 
 /// Trains, evaluates and applies query adapters: a small matrix that bends a query embedding toward the right
 /// documents, with documents and embedding model left as they are.
@@ -23,7 +24,7 @@ pub struct Options {
 fn help_end() -> String {
     format!(
         "Exit codes: 0 success, 1 other failure, 2 usage, 3 input data refused, 4 output exists or cannot be written, \
-         5 numerical refusal.\n\n{}",
+         5 numerical refusal, 6 no gain where --require-gain asks for one.\n\n{}",
         crate::embed::BUILT_IN
     )
 }
@@ -155,7 +156,8 @@ pub struct EmbedOptions {
 pub struct TrainOptions {
     /// Data set to train on (EmbeddingQAFinetuneDataset JSON)
     pub train: PathBuf,
-    /// Data set to choose the best epoch on; without it a share of the training queries is split off by document
+    /// Data set to choose on: with auto, as long as it is about the same documents, more pairs to fold and to train on;
+    /// without it single splits a share of the training queries off by document
     #[arg(long, value_name = "FILE")]
     pub validation: Option<PathBuf>,
     /// Data set to report on, looked at once, at the end
@@ -173,16 +175,73 @@ pub struct TrainOptions {
     /// Steps from one line of the log to the next
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..), requires = "log")]
     pub log_every: u32,
-    /// Settings to start from
-    #[arg(long, value_enum, default_value_t = Recipe::Default)]
-    pub recipe: Recipe,
-    /// Passes over the training pairs [default recipe: 16; reference: 1]
+    /// How to train [default: auto; single where a setting of a run is given]
+    #[arg(long, value_enum)]
+    pub recipe: Option<RecipeName>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "flattened into the help of its fields")]
+    pub auto: AutoOptions,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "flattened into the help of its fields")]
+    pub settings: SettingOptions,
+    /// Seed of the order of the pairs and of every split
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Name of the embedding model, kept in the adapter file [default: what the model or its vectors say]
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub base_model: String,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "flattened into the help of its fields")]
+    pub common: Common,
+}
+
+/// How to train.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RecipeName {
+    /// Many settings are tried, validation chooses, and other queries say whether it helps; nothing to set
+    Auto,
+    /// One run: all positives, shuffled, false negatives masked, best epoch on validation kept, the base among them
+    Single,
+    /// The arithmetic of LlamaIndex's engine: first positive, file order, no mask, last epoch kept
+    Reference,
+}
+
+/// Options of the recipe `auto`.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Recipe auto")]
+pub struct AutoOptions {
+    /// How much to try: decided by the shape of the data, never by a clock
+    #[arg(long, value_enum, default_value_t = Effort::Default)]
+    pub effort: Effort,
+    /// Try no more after so many seconds; another run may then give another adapter
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub max_seconds: Option<f64>,
+    /// Keep what was chosen also where there is no evidence that it is better than the base
+    #[arg(long)]
+    pub accept_uncertain: bool,
+    /// Exit with code 6 unless the adapter is better than the base; what is written stays the same
+    #[arg(long)]
+    pub require_gain: bool,
+    /// Vectors of queries that have nothing to do with the training pairs, a row each in a .npy file: an adapter that gives
+    /// more than 5 % of them another first document is refused
+    #[arg(long, value_name = "FILE")]
+    pub keep: Option<PathBuf>,
+    /// Do it all again with the labels shuffled, which must show no gain
+    #[arg(long)]
+    pub control: bool,
+}
+
+/// Settings of a single run.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Recipes single and reference")]
+pub struct SettingOptions {
+    /// Passes over the training pairs [single: 16; reference: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub epochs: Option<u32>,
-    /// Pairs a step, at least 2 [default recipe: 64; reference: 10]
+    /// Pairs a step, at least 2 [single: 64; reference: 10]
     #[arg(long, value_name = "N", value_parser = batch_size)]
     pub batch_size: Option<u32>,
-    /// Learning rate [default recipe: 0.0005; reference: 0.00002]
+    /// Learning rate [single: 0.0005; reference: 0.00002]
     #[arg(long, value_parser = not_negative)]
     pub lr: Option<f32>,
     /// Factor of the cosine before the softmax, 1 / temperature [default: 20]
@@ -215,22 +274,66 @@ pub struct TrainOptions {
     /// Train a bias too
     #[arg(long)]
     pub bias: bool,
-    /// What a query's answer is told apart from [default recipe: positives, in-batch beyond 4096 documents;
+    /// What a query's answer is told apart from [single: positives, in-batch beyond 4096 documents;
     /// reference: in-batch]
     #[arg(long, value_enum)]
     pub negatives: Option<Negatives>,
-    /// Seed of the order of the pairs and of the split
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
-    /// Share of the queries to split off for validation when there is no --validation
-    #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = share, conflicts_with = "validation")]
-    pub validation_share: f64,
-    /// Name of the embedding model, kept in the adapter file [default: what the model or its vectors say]
-    #[arg(long, value_name = "NAME", default_value = "")]
-    pub base_model: String,
-    #[command(flatten)]
-    #[allow(missing_docs, reason = "flattened into the help of its fields")]
-    pub common: Common,
+    /// Take second-order steps, by the inverse of the queries' second moments with this damping; goes with --optimizer sgd
+    #[arg(long, value_name = "DAMPING", value_parser = positive)]
+    pub precondition: Option<f32>,
+    /// Keep the mean of the weights over the last part of the run, up to its second half, not the last weights
+    #[arg(long)]
+    pub average: bool,
+    /// Share of the queries to split off for validation when there is no --validation [default: 0.2]
+    #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with = "validation")]
+    pub validation_share: Option<f64>,
+}
+
+impl SettingOptions {
+    /// The first flag that was given.
+    #[must_use]
+    pub fn first_given(&self) -> Option<&'static str> {
+        let Self {
+            epochs,
+            batch_size,
+            lr,
+            scale,
+            optimizer,
+            weight_decay,
+            beta1,
+            beta2,
+            eps,
+            clip,
+            warmup,
+            schedule,
+            bias,
+            negatives,
+            precondition,
+            average,
+            validation_share,
+        } = self;
+        [
+            ("--epochs", epochs.is_some()),
+            ("--batch-size", batch_size.is_some()),
+            ("--lr", lr.is_some()),
+            ("--scale", scale.is_some()),
+            ("--optimizer", optimizer.is_some()),
+            ("--weight-decay", weight_decay.is_some()),
+            ("--beta1", beta1.is_some()),
+            ("--beta2", beta2.is_some()),
+            ("--eps", eps.is_some()),
+            ("--clip", clip.is_some()),
+            ("--warmup", warmup.is_some()),
+            ("--schedule", schedule.is_some()),
+            ("--bias", *bias),
+            ("--negatives", negatives.is_some()),
+            ("--precondition", precondition.is_some()),
+            ("--average", *average),
+            ("--validation-share", validation_share.is_some()),
+        ]
+        .into_iter()
+        .find_map(|(flag, given)| given.then_some(flag))
+    }
 }
 
 /// Options of `evaluate`.

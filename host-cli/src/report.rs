@@ -63,6 +63,22 @@ impl Comparison {
         gain_interval(&self.base, self.adapted.as_ref()?, Metric::NDCG_AT_10)
     }
 
+    /// The gain of each query in nDCG@10; none without an adapter.
+    #[must_use]
+    pub fn gains(&self) -> Option<Vec<f64>> {
+        gains(&self.base, self.adapted.as_ref()?, Metric::NDCG_AT_10)
+    }
+
+    /// This comparison with the queries of `other` behind its own, of which it knows no more than their place.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let adapted = match (self.adapted, other.adapted) {
+            (Some(adapted), Some(others)) => Some(adapted.and(others)),
+            _ => None,
+        };
+        Self { base: self.base.and(other.base), adapted }
+    }
+
     fn object(&self) -> Map<String, Value> {
         let means = |evaluation: &Evaluation| -> Map<String, Value> {
             evaluation.means().map(|(metric, mean)| (metric.to_string(), json!(mean))).collect()
@@ -91,8 +107,11 @@ impl Comparison {
 
 /// The 95 % interval of the mean gain in a metric, by a paired bootstrap over queries from a fixed seed.
 pub(crate) fn gain_interval(base: &Evaluation, adapted: &Evaluation, metric: Metric) -> Option<(f64, f64)> {
-    let gains: Vec<f64> = adapted.values(metric)?.zip(base.values(metric)?).map(|(a, b)| a - b).collect();
-    Some(bootstrap_interval(&gains, available_threads()))
+    Some(bootstrap_interval(&gains(base, adapted, metric)?, available_threads()))
+}
+
+fn gains(base: &Evaluation, adapted: &Evaluation, metric: Metric) -> Option<Vec<f64>> {
+    Some(adapted.values(metric)?.zip(base.values(metric)?).map(|(a, b)| a - b).collect())
 }
 
 /// The 2.5th and 97.5th percentile of the mean of resampled `values`.

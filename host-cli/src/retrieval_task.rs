@@ -1,11 +1,13 @@
 //! A data set joined with its vectors: what training and evaluation work on.
 
+mod parts;
+
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use parts::Apart;
 use query_adapter::MAX_DIM;
-use query_adapter::sample::{Generator, shuffle};
 
 use crate::dataset::{Dataset, Label, Labels};
 use crate::defects::{DefectKind, Defects};
@@ -265,103 +267,6 @@ impl RetrievalTask {
     pub fn defects(&self) -> &Defects {
         &self.defects
     }
-
-    /// Splits off a share of the queries such that no document, and no two documents of the same text, are
-    /// relevant to queries of both parts. Both parts have the whole corpus and no defects of their own.
-    ///
-    /// Queries that share relevant documents, also through others, stay together. The groups, in the order of
-    /// their first queries, are shuffled by `seed`; those that still fit into `share` of the queries are
-    /// split off in that order. When none fits, the smallest is split off.
-    ///
-    /// Returns the rest and the part split off, both with queries in the order of the file.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::Usage`] when `share` is not between 0 and 1; [`Failure::Input`] when all queries hang
-    /// together.
-    pub fn split_by_document(&self, share: f64, seed: u64) -> Result<(Self, Self), Failure> {
-        if !(share > 0.0 && share < 1.0) {
-            let problem =
-                format!("the share of queries to split off is {share}, expected a number between 0 and 1");
-            return Err(Failure::Usage(problem));
-        }
-        let groups = self.document_groups();
-        if groups.len() < 2 {
-            let problem = format!(
-                "all {} queries share relevant documents, so none can be split off for validation by document; \
-                 give --validation",
-                self.chosen.len()
-            );
-            return Err(Failure::input(&self.file, problem));
-        }
-        let mut order: Vec<u32> = (0..).take(groups.len()).collect();
-        shuffle(&mut order, &mut Generator::new(seed));
-        let order = || order.iter().map(|&group| &groups[group as usize]);
-
-        #[allow(
-            clippy::cast_possible_truncation,
-            reason = "a share of a number of queries is no greater than it"
-        )]
-        let wanted = ((share * self.chosen.len() as f64).round() as usize).min(self.chosen.len() - 1);
-        let mut is_split_off = vec![false; self.chosen.len()];
-        let mut count = 0;
-        for group in order() {
-            if count + group.len() <= wanted {
-                count += group.len();
-                group.iter().for_each(|&query| is_split_off[query as usize] = true);
-            }
-        }
-        if count == 0 {
-            let smallest = order().min_by_key(|group| group.len());
-            smallest.into_iter().flatten().for_each(|&query| is_split_off[query as usize] = true);
-        }
-        let part = |wanted| {
-            let chosen = self.chosen.iter().zip(&is_split_off).filter(|&(_, &split_off)| split_off == wanted);
-            Self {
-                file: self.file.clone(),
-                table: Arc::clone(&self.table),
-                chosen: chosen.map(|(&entry, _)| entry).collect(),
-                query_vectors: self.query_vectors.clone(),
-                corpus: Arc::clone(&self.corpus),
-                defects: Defects::default(),
-            }
-        };
-        Ok((part(false), part(true)))
-    }
-
-    /// The queries that hang together by relevant documents, in the order of the groups' first queries.
-    fn document_groups(&self) -> Vec<Vec<u32>> {
-        // A forest over documents: each points to another of its group, or to itself.
-        let mut parents: Vec<u32> = (0..).take(self.corpus.len()).collect();
-        let group_of = |positive: &Judgement| self.corpus.text_group(positive.document);
-        for query in self.queries().iter() {
-            for pair in query.positives.windows(2) {
-                let [a, b] = [&pair[0], &pair[1]].map(|positive| root(&mut parents, group_of(positive)));
-                parents[a as usize] = b;
-            }
-        }
-        let mut groups: Vec<Vec<u32>> = Vec::new();
-        let mut group_of_root = HashMap::new();
-        for (index, query) in (0..).zip(self.queries().iter()) {
-            let Some(first) = query.positives.first() else { continue };
-            let group = *group_of_root.entry(root(&mut parents, group_of(first))).or_insert_with(|| {
-                groups.push(Vec::new());
-                groups.len() - 1
-            });
-            groups[group].push(index);
-        }
-        groups
-    }
-}
-
-/// The root of a document's tree; the path to it is halved on the way.
-fn root(parents: &mut [u32], mut document: u32) -> u32 {
-    while parents[document as usize] != document {
-        let grandparent = parents[parents[document as usize] as usize];
-        parents[document as usize] = grandparent;
-        document = grandparent;
-    }
-    document
 }
 
 impl Corpus {
@@ -627,8 +532,6 @@ pub(crate) fn norm(vector: &[f32]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     const QUERIES: &str = r#""queries": {"q2": "b", "q1": "a", "q3": "c"}"#;
@@ -903,108 +806,5 @@ mod tests {
             r#""corpus_embeddings": {"d1": [1, 0]}"#,
         ]);
         assert_eq!(task.expect("joined").defects().count(DefectKind::SingleDocument), 1);
-    }
-
-    /// A task of `labels.len()` queries over documents 0, 1, …, each text its own unless `texts` says
-    /// otherwise.
-    fn task_of(labels: &[Vec<u32>], texts: impl Fn(u32) -> String) -> RetrievalTask {
-        let documents = labels.iter().flatten().copied().max().unwrap_or(0) + 1;
-        let entries =
-            |count: u32, entry: &dyn Fn(u32) -> String| (0..count).map(entry).collect::<Vec<_>>().join(",");
-        let queries = u32::try_from(labels.len()).expect("few");
-        let text = format!(
-            r#"{{"queries": {{{}}}, "corpus": {{{}}}, "relevant_docs": {{{}}},
-               "query_embeddings": {{{}}}, "corpus_embeddings": {{{}}}}}"#,
-            entries(queries, &|q| format!("\"q{q}\": \"query {q}\"")),
-            entries(documents, &|d| format!("\"d{d}\": \"{}\"", texts(d))),
-            entries(queries, &|q| {
-                let documents = labels[q as usize].iter().map(|d| format!("\"d{d}\"")).collect::<Vec<_>>();
-                format!("\"q{q}\": [{}]", documents.join(","))
-            }),
-            entries(queries, &|q| format!("\"q{q}\": [1, {q}]")),
-            entries(documents, &|d| format!("\"d{d}\": [1, {d}]")),
-        );
-        let dataset = Dataset::parse(Path::new("train.json"), text.as_bytes()).expect("read");
-        RetrievalTask::join(dataset, None).expect("joined")
-    }
-
-    fn ids(task: &RetrievalTask) -> Vec<&str> {
-        task.queries().iter().map(|query| query.id).collect()
-    }
-
-    #[test]
-    fn a_split_is_decided_by_its_seed_alone() {
-        let task = task_of(&(0..20).map(|query| vec![query]).collect::<Vec<_>>(), |d| d.to_string());
-        let split = |seed| task.split_by_document(0.2, seed).expect("split");
-        assert_eq!(ids(&split(1).1), ids(&split(1).1));
-        assert_ne!(ids(&split(1).1), ids(&split(2).1));
-        // The choice is a promise: it never changes.
-        assert_eq!(ids(&split(42).1), ["q7", "q9", "q15", "q16"]);
-        assert_eq!(split(42).0.queries().len(), 16);
-        assert_eq!(split(42).1.corpus().len(), 20);
-        assert_eq!(split(42).1.query_vector(1), [1.0, 9.0]);
-    }
-
-    #[test]
-    fn queries_that_share_documents_through_others_stay_together() {
-        // 0–1–2 by documents, 3–4 by one text under two ids.
-        let labels = [vec![0], vec![0, 1], vec![1], vec![2], vec![3]];
-        let task = task_of(&labels, |d| if d >= 2 { "same".to_owned() } else { d.to_string() });
-        for seed in 0..20 {
-            let (rest, split_off) = task.split_by_document(0.4, seed).expect("split");
-            assert_eq!((ids(&rest), ids(&split_off)), (vec!["q0", "q1", "q2"], vec!["q3", "q4"]));
-        }
-    }
-
-    #[test]
-    fn the_smallest_group_is_split_off_when_none_fits() {
-        let task = task_of(&[vec![0], vec![0], vec![0], vec![1], vec![1]], |d| d.to_string());
-        let (rest, split_off) = task.split_by_document(0.1, 7).expect("split");
-        assert_eq!((ids(&rest), ids(&split_off)), (vec!["q0", "q1", "q2"], vec!["q3", "q4"]));
-    }
-
-    #[test]
-    fn a_split_never_takes_everything() {
-        let task = task_of(&[vec![0], vec![1], vec![2]], |d| d.to_string());
-        for seed in 0..20 {
-            let (rest, split_off) = task.split_by_document(0.99, seed).expect("split");
-            assert!(!rest.queries().is_empty() && !split_off.queries().is_empty());
-        }
-    }
-
-    #[test]
-    fn queries_that_all_hang_together_cannot_be_split() {
-        let task = task_of(&[vec![0, 1], vec![1, 2], vec![2, 0]], |d| d.to_string());
-        let message = refusal(task.split_by_document(0.5, 7).map(|(rest, _)| rest));
-        assert!(
-            message.contains("all 3 queries share relevant documents") && message.contains("--validation")
-        );
-        for share in [0.0, 1.0, -0.1, 2.0, f64::NAN] {
-            assert_eq!(task.split_by_document(share, 7).expect_err("must be refused").exit_code(), 2);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_document_is_relevant_on_both_sides(
-            labels in prop::collection::vec(prop::collection::vec(0_u32..40, 1..4), 2..40),
-            share in 0.05_f64..0.95,
-            seed in any::<u64>(),
-        ) {
-            let task = task_of(&labels, |d| (d / 2).to_string());
-            let Ok((rest, split_off)) = task.split_by_document(share, seed) else { return Ok(()) };
-            let texts = |task: &RetrievalTask| -> HashSet<u32> {
-                let positives = task.queries().iter().flat_map(|query| query.positives);
-                positives.map(|positive| task.corpus().text_group(positive.document)).collect()
-            };
-            prop_assert!(texts(&rest).is_disjoint(&texts(&split_off)));
-            prop_assert!(!rest.queries().is_empty() && !split_off.queries().is_empty());
-            // Together they are the whole, each in the order of the file.
-            let mut both: Vec<_> = ids(&rest).into_iter().chain(ids(&split_off)).collect();
-            let place = |id: &&str| id[1..].parse::<usize>().expect("a number");
-            prop_assert!(ids(&rest).is_sorted_by_key(place) && ids(&split_off).is_sorted_by_key(place));
-            both.sort_by_key(place);
-            prop_assert_eq!(both, ids(&task));
-        }
     }
 }

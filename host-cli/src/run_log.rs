@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::failure::Failure;
 use crate::files::check_output;
@@ -113,6 +114,15 @@ impl RunLog {
             ),
             Err(failure) => self.write("failed", &Failed { problem: &failure.to_string() }),
         }
+    }
+
+    /// Writes what the recipe `auto` tried, chose and found.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Output`] when the line cannot be written.
+    pub fn finish_auto(&mut self, result: &Value) -> Result<(), Failure> {
+        self.write("result", result)
     }
 
     /// Writes a line through to the file.

@@ -1,5 +1,7 @@
 //! `host-cli train`: load, split, fit, compare, save.
 
+mod automatic;
+
 use core::fmt::Write;
 use core::num::NonZeroUsize;
 use core::time::Duration;
@@ -13,12 +15,13 @@ use query_adapter::{Decay, Level, OptimizerKind};
 use serde_json::json;
 
 use crate::adapter_file;
+use crate::auto::trials::Effort;
 use crate::embed::Origin;
 use crate::failure::Failure;
 use crate::files::check_output;
 use crate::fit::{Adapter, Event, Fit, Progress, Recipe, Settings, fit, optimizer_name, require_negatives};
 use crate::metrics::Metric;
-use crate::options::{OptimizerName, ScheduleName, TrainOptions};
+use crate::options::{AutoOptions, OptimizerName, RecipeName, ScheduleName, TrainOptions};
 use crate::parallel::available_threads;
 use crate::ranking::Index;
 use crate::report::{Comparison, SplitReport, json_object};
@@ -29,6 +32,9 @@ use crate::vector_source::VectorSource;
 
 /// Name and version of this program, as adapter files have it.
 pub(crate) const TOOL: &str = concat!("host-cli ", env!("CARGO_PKG_VERSION"));
+
+/// Share of the queries that a single run splits off for validation.
+const VALIDATION_SHARE: f64 = 0.2;
 
 /// How long a progress bar stays as it is.
 const SHOWN_EVERY: Duration = Duration::from_millis(100);
@@ -61,7 +67,54 @@ fn run_logged(
     note: &mut dyn FnMut(&str),
     log: &mut Option<RunLog>,
 ) -> Result<String, Failure> {
-    let settings = settings(options);
+    let recipe = recipe(options, note)?;
+    let tasks = load(options, level, note)?;
+    match recipe {
+        RecipeName::Auto => automatic::run(options, tasks, level, note, log),
+        RecipeName::Single => run_once(options, Recipe::Single, tasks, level, note, log),
+        RecipeName::Reference => run_once(options, Recipe::Reference, tasks, level, note, log),
+    }
+}
+
+/// The recipe asked for; a setting of a run asks for a run.
+fn recipe(options: &TrainOptions, note: &mut dyn FnMut(&str)) -> Result<RecipeName, Failure> {
+    let AutoOptions { max_seconds, accept_uncertain, require_gain, keep, control, effort } = &options.auto;
+    let of_auto = [
+        ("--effort", *effort != Effort::Default),
+        ("--max-seconds", max_seconds.is_some()),
+        ("--accept-uncertain", *accept_uncertain),
+        ("--require-gain", *require_gain),
+        ("--keep", keep.is_some()),
+        ("--control", *control),
+    ];
+    let of_auto = of_auto.into_iter().find_map(|(flag, given)| given.then_some(flag));
+    match (options.recipe, options.settings.first_given(), of_auto) {
+        (None, Some(setting), Some(flag)) => Err(Failure::Usage(format!(
+            "{flag} is for the recipe auto, which chooses its settings itself; leave {setting} or {flag} out"
+        ))),
+        (Some(RecipeName::Auto), Some(setting), _) => Err(Failure::Usage(format!(
+            "the recipe auto chooses its settings itself; leave {setting} out, or use --recipe single"
+        ))),
+        (Some(RecipeName::Single | RecipeName::Reference), _, Some(flag)) => {
+            Err(Failure::Usage(format!("{flag} is for the recipe auto; leave it out, or use --recipe auto")))
+        }
+        (None, Some(setting), None) => {
+            note(&format!("{setting} is given: one run, as --recipe single has it, with this setting"));
+            Ok(RecipeName::Single)
+        }
+        (recipe, ..) => Ok(recipe.unwrap_or(RecipeName::Auto)),
+    }
+}
+
+/// What there is to train and to measure on.
+struct Tasks {
+    train: RetrievalTask,
+    validation: Option<RetrievalTask>,
+    test: Option<RetrievalTask>,
+    origin: Option<Origin>,
+}
+
+fn load(options: &TrainOptions, level: Level, note: &mut dyn FnMut(&str)) -> Result<Tasks, Failure> {
     let common = &options.common;
     let mut source = VectorSource::open(common.embeddings.as_deref(), &common.models, common, level)?;
     let mut load = |file: &Path| -> Result<RetrievalTask, Failure> {
@@ -71,22 +124,37 @@ fn run_logged(
         }
         Ok(task)
     };
-    let whole = load(&options.train)?;
-    let given_validation = options.validation.as_deref().map(&mut load).transpose()?;
+    let train = load(&options.train)?;
+    let validation = options.validation.as_deref().map(&mut load).transpose()?;
     let test = options.test.as_deref().map(&mut load).transpose()?;
     let origin = source.origin()?;
     // The tasks have the vectors that they need; the ids of all others need not stay.
     drop(source);
-    for other in given_validation.iter().chain(&test) {
-        require_same_dim(&whole, other)?;
+    for other in validation.iter().chain(&test) {
+        require_same_dim(&train, other)?;
     }
 
+    Ok(Tasks { train, validation, test, origin })
+}
+
+/// One run, with the settings of `recipe` and of the command line.
+fn run_once(
+    options: &TrainOptions,
+    recipe: Recipe,
+    tasks: Tasks,
+    level: Level,
+    note: &mut dyn FnMut(&str),
+    log: &mut Option<RunLog>,
+) -> Result<String, Failure> {
+    let settings = settings(options, recipe);
+    let Tasks { train: whole, validation: given_validation, test, origin } = tasks;
     require_negatives(&whole, &settings, "training pairs")?;
     let (train, validation) = match given_validation {
         Some(validation) => (whole, Some(validation)),
         None if settings.recipe == Recipe::Reference => (whole, None),
         None => {
-            let (train, validation) = whole.split_by_document(options.validation_share, options.seed)?;
+            let validation_share = options.settings.validation_share.unwrap_or(VALIDATION_SHARE);
+            let (train, validation) = whole.split_by_document(validation_share, options.seed)?;
             note(&format!(
                 "no --validation: {} of {} queries are split off by document (seed {}) to choose the epoch on",
                 validation.queries().len(),
@@ -109,7 +177,7 @@ fn run_logged(
     };
 
     let started = Instant::now();
-    let bar = progress_bar(options.common.quiet);
+    let bar = progress_bar(options.common.quiet, "steps");
     let chooser = validation.as_ref().map(|(task, index)| (task, index));
     let mut shown: Option<Instant> = None;
     let fitted = fit(&train, &index, chooser, &settings, level, |event| {
@@ -154,10 +222,11 @@ fn run_logged(
         splits.push(SplitReport { name: "train".to_owned(), all, groups: Vec::new() });
     }
 
-    let validation_ndcg = (validation.is_some() && settings.recipe == Recipe::Default)
+    let validation_ndcg = (validation.is_some() && settings.recipe == Recipe::Single)
         .then(|| splits.first().and_then(|split| ndcg_pair(&split.all)))
         .flatten();
-    let metadata = metadata(options, origin.as_ref(), &settings, &fitted, validation_ndcg, &train);
+    let training = training(&settings, &fitted, validation_ndcg);
+    let metadata = metadata(options, origin.as_ref(), training, &train);
     let golden = origin.as_ref().map(|origin| origin.golden_vector.as_slice());
     adapter_file::save(&options.output, options.force, &fitted.adapter, metadata, golden)?;
     if let Some(log) = log {
@@ -171,8 +240,10 @@ fn run_logged(
 }
 
 /// The recipe's settings with what the command line says instead.
-fn settings(options: &TrainOptions) -> Settings {
-    let mut settings = Settings::of(options.recipe);
+fn settings(options: &TrainOptions, recipe: Recipe) -> Settings {
+    let mut settings = Settings::of(recipe);
+    let seed = options.seed;
+    let options = &options.settings;
     fn set<T>(place: &mut T, value: Option<T>) {
         if let Some(value) = value {
             *place = value;
@@ -207,7 +278,9 @@ fn settings(options: &TrainOptions) -> Settings {
         }),
     );
     settings.bias = options.bias;
-    settings.seed = options.seed;
+    settings.precondition = options.precondition;
+    settings.average = options.average;
+    settings.seed = seed;
     settings
 }
 
@@ -239,15 +312,15 @@ fn index_of(
 }
 
 /// A bar on stderr, if that is a terminal and the user wants one.
-fn progress_bar(quiet: bool) -> ProgressBar {
+fn progress_bar(quiet: bool, what: &'static str) -> ProgressBar {
     let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let bar = ProgressBar::with_draw_target(None, target);
     // Narrower than the 80 columns of a plain terminal.
     let style = ProgressStyle::with_template("{bar:16} {pos}/{len} {msg} {rate} {eta} left")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
-    bar.set_style(style.with_key("rate", |state: &ProgressState, out: &mut dyn Write| {
+    bar.set_style(style.with_key("rate", move |state: &ProgressState, out: &mut dyn Write| {
         // Writing to a bar's own line does not fail.
-        let _ = write!(out, "{:.0} steps/s", state.per_sec());
+        let _ = write!(out, "{:.0} {what}/s", state.per_sec());
     }));
     bar
 }
@@ -291,13 +364,10 @@ fn ndcg_pair(comparison: &Comparison) -> Option<(f64, f64)> {
     Some((base, comparison.adapted.as_ref()?.mean(Metric::NDCG_AT_10)?))
 }
 
-#[allow(clippy::cast_possible_truncation, reason = "a rounded figure for people")]
 fn metadata<'a>(
     options: &'a TrainOptions,
     origin: Option<&'a Origin>,
-    settings: &Settings,
-    fitted: &Fit,
-    validation: Option<(f64, f64)>,
+    training: Training<'a>,
     train: &RetrievalTask,
 ) -> Metadata<'a> {
     let models = &options.common.models;
@@ -314,29 +384,34 @@ fn metadata<'a>(
         document_prefix: prefix(&models.document_prefix, origin.map(|origin| &origin.document_prefix)),
         similarity: Similarity::Cosine,
         normalized: queries_are_normalized(train),
-        training: Some(Training {
-            recipe: recipe_name(settings.recipe),
-            optimizer: optimizer_name(settings.optimizer.kind),
-            epochs: settings.epochs,
-            kept_epoch: fitted.kept_epoch,
-            steps: u64::from(fitted.steps),
-            batch_size: settings.batch_size,
-            lr: settings.optimizer.lr,
-            scale: settings.scale,
-            seed: settings.seed,
-            pairs: fitted.pairs as u64,
-            validation: validation.map(|(base, adapted)| Validation {
-                base_ndcg_at_10: base as f32,
-                adapted_ndcg_at_10: adapted as f32,
-            }),
-        }),
+        training: Some(training),
         golden_text: origin.map(|origin| origin.golden_text.as_str()),
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "a rounded figure for people")]
+fn training(settings: &Settings, fitted: &Fit, validation: Option<(f64, f64)>) -> Training<'static> {
+    Training {
+        recipe: recipe_name(settings.recipe),
+        optimizer: optimizer_name(settings.optimizer.kind),
+        epochs: settings.epochs,
+        kept_epoch: fitted.kept_epoch,
+        steps: u64::from(fitted.steps),
+        batch_size: settings.batch_size,
+        lr: settings.optimizer.lr,
+        scale: settings.scale,
+        seed: settings.seed,
+        pairs: fitted.pairs as u64,
+        validation: validation.map(|(base, adapted)| Validation {
+            base_ndcg_at_10: base as f32,
+            adapted_ndcg_at_10: adapted as f32,
+        }),
     }
 }
 
 fn recipe_name(recipe: Recipe) -> &'static str {
     match recipe {
-        Recipe::Default => "default",
+        Recipe::Single => "single",
         Recipe::Reference => "reference",
     }
 }

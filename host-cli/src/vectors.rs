@@ -230,6 +230,12 @@ impl Matrix {
         Ok(Self { rows, dim, storage: Storage::Owned(npy.read().map_err(refuse)?.into()) })
     }
 
+    /// Rows of `dim` components, one after the other; a part of a row is dropped.
+    #[must_use]
+    pub(crate) fn from_rows(dim: usize, values: Vec<f32>) -> Self {
+        Self { rows: values.len().checked_div(dim).unwrap_or(0), dim, storage: Storage::Owned(values.into()) }
+    }
+
     /// The number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {

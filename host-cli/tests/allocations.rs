@@ -38,9 +38,9 @@ fn no_step_of_an_epoch_but_the_first_asks_for_memory() {
     let task = task();
     let index = Index::new(task.corpus(), Level::detect()).expect("an index");
     for (recipe, negatives) in [
-        (Recipe::Default, Negatives::InBatch),
-        (Recipe::Default, Negatives::Positives),
-        (Recipe::Default, Negatives::Corpus),
+        (Recipe::Single, Negatives::InBatch),
+        (Recipe::Single, Negatives::Positives),
+        (Recipe::Single, Negatives::Corpus),
         (Recipe::Reference, Negatives::InBatch),
     ] {
         let settings =

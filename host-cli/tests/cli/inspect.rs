@@ -24,7 +24,7 @@ document prefix  none
 model check      none: vectors of any model with as many components are taken
 similarity       cosine
 query vectors    of any length
-training         recipe default, adamw, learning rate 0.01, scale 20, batch size 64, seed 0
+training         recipe single, adamw, learning rate 0.01, scale 20, batch size 64, seed 0
                  20 steps in 20 epochs over 40 pairs
 weights          those after epoch {}
 validation       nDCG@10 {base:.4} base → {adapted:.4} adapted

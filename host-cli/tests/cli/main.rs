@@ -1,6 +1,7 @@
 //! The command line from end to end, through the real binary.
 
 mod apply;
+mod auto;
 mod check;
 mod documentation;
 #[cfg(all(feature = "models", feature = "endpoint"))]

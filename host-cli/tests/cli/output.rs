@@ -67,11 +67,13 @@ fn assert_train(train: &Value) {
     ];
     assert_eq!(keys(train), expected);
     let settings = [
+        "average",
         "batch_size",
         "bias",
         "epochs",
         "negatives",
         "optimizer",
+        "precondition",
         "recipe",
         "scale",
         "schedule",
@@ -192,7 +194,10 @@ fn what_is_not_a_terminal_gets_neither_progress_nor_colour() {
     let lines: Vec<_> = stderr.lines().collect();
     assert_eq!(
         lines,
-        ["note: no --validation: 8 of 40 queries are split off by document (seed 0) to choose the epoch on"]
+        [
+            "note: --epochs is given: one run, as --recipe single has it, with this setting",
+            "note: no --validation: 8 of 40 queries are split off by document (seed 0) to choose the epoch on",
+        ]
     );
 }
 

@@ -130,8 +130,9 @@ fn pairs_without_negatives_are_refused_with_the_reason() {
     for (file, pairs) in [("one-document.json", 2), ("one-pair.json", 1)] {
         let found = format!("training pairs: {pairs}, with one document between them");
         let parts = [file, &found, "there is nothing to learn"];
-        folder.refuses(&format!("train {file} -o a.qad"), INPUT, &parts);
-        folder.refuses(&format!("train {file} --recipe reference -o a.qad"), INPUT, &parts);
+        for recipe in ["auto", "single", "reference"] {
+            folder.refuses(&format!("train {file} --recipe {recipe} -o a.qad"), INPUT, &parts);
+        }
     }
     // Equal texts are masked, so they are no negatives of each other.
     folder.refuses(
@@ -140,8 +141,8 @@ fn pairs_without_negatives_are_refused_with_the_reason() {
         &["training pairs: 4, with one document between them"],
     );
     let parts = ["two-documents.json: training pairs left by the split for validation", "give --validation"];
-    folder.refuses("train two-documents.json -o a.qad", INPUT, &parts);
-    folder.stdout("train two-documents.json --validation two-documents.json -o a.qad");
+    folder.refuses("train two-documents.json --recipe single -o a.qad", INPUT, &parts);
+    folder.stdout("train two-documents.json --recipe single --validation two-documents.json -o a.qad");
 }
 
 #[test]
@@ -153,8 +154,8 @@ fn queries_that_all_share_documents_need_a_validation_set() {
     let folder = Folder::with_data();
     folder.write("ring.json", data.json(true));
     let parts = ["ring.json: all 8 queries share relevant documents", "give --validation"];
-    folder.refuses("train ring.json -o a.qad", INPUT, &parts);
-    folder.stdout("train ring.json --validation test.json -o a.qad");
+    folder.refuses("train ring.json --recipe single -o a.qad", INPUT, &parts);
+    folder.stdout("train ring.json --recipe single --validation test.json -o a.qad");
 }
 
 #[test]
@@ -174,7 +175,7 @@ fn settings_out_of_range_are_usage_errors_that_name_the_flag() {
         ("--validation-share=0", "expected a number between 0 and 1"),
         ("--optimizer=lamb", "adamw, adam, sgd"),
         ("--schedule=step", "linear, cosine, constant"),
-        ("--recipe=best", "default, reference"),
+        ("--recipe=best", "auto, single, reference"),
         ("--simd=mmx", "scalar, sse2, avx2, avx512, neon, simd128"),
         ("--seed=-1", "--seed"),
         ("--unknown", "--unknown"),

@@ -135,7 +135,7 @@ impl Folder {
     /// One with `train.json` and an adapter, `a.qad`, trained on it.
     pub(crate) fn with_adapter() -> Self {
         let folder = Self::with_data();
-        folder.run("train train.json -o a.qad -q").assert().success();
+        folder.run("train train.json --recipe single -o a.qad -q").assert().success();
         folder
     }
 

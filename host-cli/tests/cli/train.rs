@@ -56,7 +56,8 @@ fn vectors_inside_the_file_and_in_a_folder_give_the_same_bytes() {
 fn the_same_command_gives_the_same_bytes_at_every_simd_level() {
     let folder = Folder::with_data();
     for (name, flags) in [
-        ("default", ""),
+        ("single", "--recipe single"),
+        ("second-order", "--optimizer sgd --precondition 3 --lr 0.03 --clip inf --warmup 0 --average"),
         ("in-batch", "--negatives in-batch --batch-size 6 --bias --optimizer adam --schedule cosine"),
         ("reference", "--recipe reference --epochs 3 --lr 0.01 --bias"),
         ("sgd", "--optimizer sgd --lr 0.5 --clip inf"),
@@ -158,6 +159,8 @@ fn the_reference_recipe_is_the_references() {
             "schedule": "linear",
             "bias": false,
             "negatives": "in-batch",
+            "precondition": null,
+            "average": false,
             "seed": 0,
         })
     );
@@ -301,18 +304,18 @@ fn every_positive_is_trained_on_and_the_reference_takes_the_first() {
         let flags = format!("--validation test.json --epochs 1 --force --recipe {recipe}");
         folder.json(&format!("train train.json {flags}"))["train"]["pairs"].clone()
     };
-    assert_eq!((pairs("default"), pairs("reference")), (json!(42), json!(40)));
+    assert_eq!((pairs("single"), pairs("reference")), (json!(42), json!(40)));
 }
 
 #[test]
 fn a_learning_rate_beyond_all_bounds_is_refused_with_the_cause() {
     let folder = Folder::with_data();
     let cause = [
-        ("1e10", "default", "the adapter's output for query"),
+        ("1e10", "single", "the adapter's output for query"),
         ("1e10", "reference", "the transformed query of query"),
-        ("1e30", "default", "the adapter's output for query"),
+        ("1e30", "single", "the adapter's output for query"),
         ("1e30", "reference", "the transformed query of query"),
-        ("3e38", "default", "the schedule is not finite"),
+        ("3e38", "single", "the schedule is not finite"),
         ("3e38", "reference", "the schedule is not finite"),
     ];
     for (lr, recipe, cause) in cause {
@@ -340,7 +343,7 @@ fn stderr_of(folder: &Folder, words: &str) -> String {
 #[test]
 fn a_learning_rate_of_zero_learns_nothing_and_says_so() {
     let folder = Folder::with_data();
-    for recipe in ["default", "reference"] {
+    for recipe in ["single", "reference"] {
         let words = format!("train train.json --lr 0 --bias --recipe {recipe} --force -o a.qad");
         let stderr = stderr_of(&folder, &words);
         assert!(stderr.contains("note: the learning rate is 0: nothing is learnt"), "{stderr}");

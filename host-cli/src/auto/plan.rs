@@ -1,0 +1,170 @@
+//! Who trains, who chooses and who measures: the folds of a run, decided by the labels alone.
+
+use super::choice::Fold;
+use crate::failure::Failure;
+use crate::fit::{Settings, require_negatives};
+use crate::ranking::Index;
+use crate::retrieval_task::{Apart, RetrievalTask};
+
+/// Queries that a choice is made on, at least, where there are as many.
+const CHOOSING: usize = 1500;
+
+/// Queries that the verdict speaks of, at least, where there are as many.
+const MEASURING: usize = 500;
+
+/// From how many queries on a fifth is enough to hold out.
+const MANY: usize = 3000;
+
+/// The most queries that a fold holds out, about.
+const MOST_HELD_OUT: usize = 4096;
+
+/// Labelled queries over one corpus, split to choose, then put together to fit.
+#[derive(Clone, Debug)]
+pub struct Round {
+    /// To choose on.
+    pub folds: Vec<Fold>,
+    /// To fit the choice to.
+    pub refit_on: RetrievalTask,
+}
+
+/// A round, and queries that take no part in it.
+#[derive(Clone, Debug)]
+pub struct Outer {
+    /// The round.
+    pub round: Round,
+    /// What it is measured on.
+    pub measured: RetrievalTask,
+    /// The documents of these.
+    pub measured_index: Index,
+}
+
+/// All rounds of a run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Makes the adapter.
+    pub last: Round,
+    /// Make the verdict.
+    pub outer: Vec<Outer>,
+    /// What folds do not share; none where the validation set is the fold.
+    pub apart: Option<Apart>,
+}
+
+/// Plans a run on the labelled queries of `task`, and of `validation`, if it has the same documents; on another corpus it
+/// alone chooses.
+///
+/// # Errors
+///
+/// [`Failure::Input`] when there are too few queries to hold any out.
+pub fn plan(
+    task: &RetrievalTask,
+    index: &Index,
+    validation: Option<(&RetrievalTask, &Index)>,
+    seed: u64,
+) -> Result<Plan, Failure> {
+    if let Some((validation, validation_index)) = validation {
+        return match task.with_queries_of(validation) {
+            Some(all) => cross_validated(&all, index, apart_as(task, validation), seed),
+            None => Ok(held_out(task, validation, validation_index, seed)),
+        };
+    }
+    cross_validated(task, index, apart_in(task), seed)
+}
+
+/// What the folds must keep apart to be like the validation set that was given.
+fn apart_as(task: &RetrievalTask, validation: &RetrievalTask) -> Apart {
+    let mut is_answer = vec![false; task.corpus().len()];
+    for query in task.queries().iter() {
+        query.positives.iter().for_each(|p| is_answer[p.document as usize] = true);
+    }
+    let corpus = task.corpus();
+    let known = |document: u32| {
+        corpus.index_of(validation.corpus().id(document)).is_some_and(|place| is_answer[place as usize])
+    };
+    let seen = validation.queries().iter().filter(|query| query.positives.iter().any(|p| known(p.document)));
+    if seen.count() * 2 > validation.queries().len() { Apart::Queries } else { Apart::Documents }
+}
+
+/// Where nearly every document has many questions already, new questions will be about documents that were trained on.
+fn apart_in(task: &RetrievalTask) -> Apart {
+    let mut is_answer = vec![false; task.corpus().len()];
+    let mut labels = 0;
+    for query in task.queries().iter() {
+        query.positives.iter().for_each(|p| is_answer[p.document as usize] = true);
+        labels += query.positives.len();
+    }
+    let answers = is_answer.iter().filter(|&&is_answer| is_answer).count();
+    let all_known = answers * 20 >= task.corpus().len() * 19;
+    if all_known && labels >= 8 * answers { Apart::Queries } else { Apart::Documents }
+}
+
+fn cross_validated(task: &RetrievalTask, index: &Index, apart: Apart, seed: u64) -> Result<Plan, Failure> {
+    let last = round(task, index, apart, seed)?;
+    let mut outer = Vec::new();
+    for (rest, measured) in split(task, apart, MEASURING, !seed).map_err(|_| too_few(task))? {
+        // With hardly any queries the rest may be too few to choose on; such a fold has nothing to say.
+        if let Ok(round) = round(&rest, index, apart, seed) {
+            outer.push(Outer { round, measured, measured_index: index.clone() });
+        }
+    }
+    Ok(Plan { last, outer, apart: Some(apart) })
+}
+
+fn round(task: &RetrievalTask, index: &Index, apart: Apart, seed: u64) -> Result<Round, Failure> {
+    let folds = split(task, apart, CHOOSING, seed)?
+        .into_iter()
+        .map(|(train, held_out)| Fold { train, held_out, held_out_index: index.clone() })
+        .collect();
+    Ok(Round { folds, refit_on: task.clone() })
+}
+
+/// Folds, as many as it takes to hold out `wanted` queries.
+fn split(
+    task: &RetrievalTask,
+    apart: Apart,
+    wanted: usize,
+    seed: u64,
+) -> Result<Vec<(RetrievalTask, RetrievalTask)>, Failure> {
+    let queries = task.queries().len();
+    let parts = if queries < MANY { 3 } else { queries.div_ceil(MOST_HELD_OUT).max(5) };
+    let part_of = task
+        .parts(parts, apart, seed)
+        .or_else(|| task.parts(parts, Apart::Queries, seed))
+        .ok_or_else(|| too_few(task))?;
+    let used = (wanted * parts).div_ceil(queries).min(parts);
+    let fold = |part| {
+        let train = task.part(|query| part_of[query] != part);
+        require_negatives(&train, &Settings::single(), "training pairs").map_err(|_| too_few(task))?;
+        Ok((train, task.part(|query| part_of[query] == part)))
+    };
+    (0..used).map(fold).collect()
+}
+
+fn too_few(task: &RetrievalTask) -> Failure {
+    let problem = format!(
+        "{} labelled queries are too few to hold some out and choose on them; add more, or use --recipe single with \
+         --validation",
+        task.queries().len()
+    );
+    Failure::input(task.file(), problem)
+}
+
+/// The validation set chooses; for the verdict, each half of it chooses for the other.
+fn held_out(task: &RetrievalTask, validation: &RetrievalTask, index: &Index, seed: u64) -> Plan {
+    let round = |held_out: RetrievalTask| Round {
+        folds: vec![Fold { train: task.clone(), held_out, held_out_index: index.clone() }],
+        refit_on: task.clone(),
+    };
+    let halves =
+        validation.parts(2, Apart::Documents, seed).or_else(|| validation.parts(2, Apart::Queries, seed));
+    let outer = halves.map_or_else(Vec::new, |half_of| {
+        let half = |half| validation.part(|query| half_of[query] == half);
+        [(0, 1), (1, 0)]
+            .map(|(choosing, measuring)| Outer {
+                round: round(half(choosing)),
+                measured: half(measuring),
+                measured_index: index.clone(),
+            })
+            .to_vec()
+    });
+    Plan { last: round(validation.clone()), outer, apart: None }
+}

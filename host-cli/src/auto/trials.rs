@@ -1,0 +1,290 @@
+//! What there is to choose from: the fits that are tried, decided by the shape of the data alone.
+
+use core::fmt;
+
+use clap::ValueEnum;
+use query_adapter::{Decay, Optimizer, OptimizerKind};
+use serde::Serialize;
+
+use super::plan::{Plan, Round};
+use crate::fit::{MOST_POSITIVES, Negatives, Recipe, Settings};
+use crate::retrieval_task::RetrievalTask;
+
+/// How much work a choice is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Effort {
+    /// The most promising few, about a tenth of the work
+    Quick,
+    /// About 20 s on two cores for 10,000 pairs of 384 components
+    Default,
+    /// Ten times the work
+    Thorough,
+}
+
+impl Effort {
+    /// Multiplications and additions that all fits of a run may take together.
+    const fn budget(self) -> u64 {
+        match self {
+            Self::Quick => 150_000_000_000,
+            Self::Default => 1_500_000_000_000,
+            Self::Thorough => 15_000_000_000_000,
+        }
+    }
+}
+
+/// Steps to the last stop of a second-order trial, at least, and of a first-order one.
+const LEAST_SECOND_ORDER: u64 = 128;
+const LEAST_FIRST_ORDER: u64 = 256;
+
+/// The most elements that preconditioned queries may take: they are all in memory.
+const MOST_PRECONDITIONED: usize = 1 << 26;
+
+/// The most documents of a corpus that each step goes over.
+const MOST_DOCUMENTS: usize = 1 << 16;
+
+/// A fit that is looked at after several epochs.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// Its settings, with as many epochs as the last stop.
+    pub settings: Settings,
+    /// The epochs after which it is looked at, ascending.
+    pub stops: Vec<u32>,
+}
+
+impl Trial {
+    fn new(settings: Settings, stops: &[u32]) -> Self {
+        let epochs = stops.last().copied().unwrap_or(1);
+        Self { settings: Settings { epochs, ..settings }, stops: stops.to_vec() }
+    }
+
+    /// Adds stops, each twice the one before, until the last comes after `steps` steps: few pairs make few steps an epoch.
+    fn lengthen(&mut self, steps_per_epoch: u64) {
+        let least = match self.settings.precondition {
+            Some(_) => LEAST_SECOND_ORDER,
+            None => LEAST_FIRST_ORDER,
+        };
+        while u64::from(self.settings.epochs) * steps_per_epoch < least {
+            self.settings.epochs *= 2;
+            self.stops.push(self.settings.epochs);
+        }
+    }
+
+    /// Leaves out the last stop; false where it is the only one.
+    fn shorten(&mut self) -> bool {
+        if self.stops.len() < 2 {
+            return false;
+        }
+        self.stops.pop();
+        self.settings.epochs = self.stops.last().copied().unwrap_or(1);
+        true
+    }
+}
+
+impl fmt::Display for Trial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Settings { optimizer, scale, negatives, .. } = &self.settings;
+        match self.settings.precondition {
+            Some(damping) => write!(f, "second-order, lr {}, damping {damping}", optimizer.lr)?,
+            None => write!(f, "AdamW, lr {}", optimizer.lr)?,
+        }
+        let negatives = match negatives {
+            Some(Negatives::InBatch) => "in-batch",
+            Some(Negatives::Corpus) => "corpus",
+            _ => "positives",
+        };
+        write!(f, ", scale {scale}, negatives {negatives}")?;
+        match self.settings.start {
+            Some(damping) => write!(f, ", from ridge {damping}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A first-order step. The learning rate stays as it is, so that one run serves every stop.
+fn first_order(lr: f32, scale: f32, negatives: Negatives) -> Settings {
+    Settings {
+        scale,
+        optimizer: Optimizer::adamw(lr),
+        warmup: Some(10),
+        schedule: Decay::Constant,
+        negatives: Some(negatives),
+        average: true,
+        ..Settings::of(Recipe::Single)
+    }
+}
+
+/// A second-order step.
+fn second_order(lr: f32, damping: f32, scale: f32, negatives: Negatives) -> Settings {
+    let optimizer = Optimizer {
+        kind: OptimizerKind::Sgd,
+        max_norm: f32::INFINITY,
+        weight_decay: 0.0,
+        ..Optimizer::adamw(lr)
+    };
+    Settings { optimizer, warmup: Some(0), precondition: Some(damping), ..first_order(lr, scale, negatives) }
+}
+
+/// The trials of an effort, the most promising first.
+fn listed(effort: Effort) -> Vec<Trial> {
+    use Negatives::{Corpus, InBatch, Positives};
+    let short = |settings| Trial::new(settings, &[1, 2, 4, 8]);
+    let long = |settings| Trial::new(settings, &[2, 4, 8, 16]);
+    let mut trials = vec![
+        short(second_order(0.03, 30.0, 30.0, Positives)),
+        long(first_order(3e-4, 20.0, Positives)),
+        short(second_order(0.03, 30.0, 30.0, Corpus)),
+        Trial::new(
+            Settings { start: Some(10.0), ..second_order(0.03, 30.0, 30.0, Positives) },
+            &[0, 1, 2, 4],
+        ),
+        long(first_order(1e-3, 40.0, Positives)),
+        short(second_order(0.01, 3.0, 20.0, Positives)),
+        short(second_order(0.01, 10.0, 30.0, Corpus)),
+        long(first_order(3e-4, 40.0, InBatch)),
+        short(second_order(0.1, 100.0, 30.0, Positives)),
+        short(second_order(0.1, 100.0, 40.0, Corpus)),
+        long(first_order(1e-3, 40.0, InBatch)),
+    ];
+    if effort == Effort::Thorough {
+        for negatives in [Positives, Corpus] {
+            for (lr, damping) in [(0.01, 3.0), (0.01, 10.0), (0.03, 30.0), (0.1, 100.0), (0.3, 300.0)] {
+                for scale in [20.0, 30.0, 40.0] {
+                    let settings = second_order(lr, damping, scale, negatives);
+                    trials.push(Trial::new(settings, &[1, 2, 4, 8, 16]));
+                }
+            }
+        }
+        for negatives in [Positives, InBatch] {
+            for lr in [3e-4, 1e-3] {
+                for scale in [20.0, 40.0] {
+                    trials.push(Trial::new(first_order(lr, scale, negatives), &[2, 4, 8, 16, 32]));
+                }
+            }
+        }
+    }
+    trials
+}
+
+/// The trials that a plan's data can bear and `effort` pays for, the most promising first, at least one.
+#[must_use]
+pub fn trials(plan: &Plan, effort: Effort, seed: u64) -> Vec<Trial> {
+    let shape = Shape::of(plan);
+    let mut left = effort.budget();
+    let mut trials: Vec<Trial> = Vec::new();
+    for mut trial in listed(effort).into_iter().filter_map(|trial| shape.fit(trial)) {
+        trial.settings.seed = seed;
+        trial.lengthen(steps_per_epoch(plan, &trial.settings));
+        let named = trial.to_string();
+        if trials.iter().any(|known| known.to_string() == named) {
+            continue;
+        }
+        let first = trials.is_empty();
+        // The first runs in any case, for one epoch if it must be.
+        while shape.work(&trial, plan) > left && first && trial.shorten() {}
+        let work = shape.work(&trial, plan);
+        if work > left && !first {
+            continue;
+        }
+        left = left.saturating_sub(work);
+        trials.push(trial);
+    }
+    trials
+}
+
+/// Steps of an epoch in a fold of the last round.
+fn steps_per_epoch(plan: &Plan, settings: &Settings) -> u64 {
+    let pairs = plan.last.folds.first().map_or(0, |fold| pairs(&fold.train));
+    pairs.div_ceil(u64::from(settings.batch_size)).max(1)
+}
+
+fn pairs(task: &RetrievalTask) -> u64 {
+    task.queries().iter().map(|query| query.positives.len() as u64).sum()
+}
+
+/// What of the data decides how much work a trial is.
+struct Shape {
+    dim: u64,
+    queries: usize,
+    documents: u64,
+    /// Documents that answer a query.
+    answers: u64,
+}
+
+impl Shape {
+    fn of(plan: &Plan) -> Self {
+        let task = &plan.last.refit_on;
+        let mut is_answer = vec![false; task.corpus().len()];
+        for query in task.queries().iter() {
+            query.positives.iter().for_each(|p| is_answer[p.document as usize] = true);
+        }
+        Self {
+            dim: task.dim() as u64,
+            queries: task.queries().len(),
+            documents: task.corpus().len() as u64,
+            answers: is_answer.iter().filter(|&&is_answer| is_answer).count() as u64,
+        }
+    }
+
+    /// The trial as these data can bear it, if at all.
+    fn fit(&self, mut trial: Trial) -> Option<Trial> {
+        let settings = &mut trial.settings;
+        let preconditioned = settings.precondition.is_some();
+        if preconditioned && self.queries.saturating_mul(self.dim as usize) > MOST_PRECONDITIONED {
+            return None;
+        }
+        match settings.negatives {
+            // The whole corpus answers questions: there is no difference.
+            Some(Negatives::Corpus)
+                if self.documents == self.answers || self.documents > MOST_DOCUMENTS as u64 =>
+            {
+                None
+            }
+            Some(Negatives::Positives) if self.answers > MOST_POSITIVES as u64 => {
+                settings.negatives = Some(Negatives::InBatch);
+                Some(trial)
+            }
+            _ => Some(trial),
+        }
+    }
+
+    /// Multiplications and additions of all fits of a trial in a plan, and of looking at them.
+    fn work(&self, trial: &Trial, plan: &Plan) -> u64 {
+        let rounds = plan.outer.iter().map(|outer| &outer.round).chain([&plan.last]);
+        rounds.map(|round| self.work_of_round(trial, round)).sum()
+    }
+
+    fn work_of_round(&self, trial: &Trial, round: &Round) -> u64 {
+        let candidates = match trial.settings.negatives {
+            Some(Negatives::InBatch) => u64::from(trial.settings.batch_size),
+            // The scores are computed twice.
+            Some(Negatives::Corpus) => self.documents * 4 / 3,
+            _ => self.answers,
+        };
+        // Forward, backward and update; scores and their gradient.
+        let pair = 3 * self.dim * (self.dim + candidates);
+        let fits = round.folds.iter().map(|fold| pairs(&fold.train)).sum::<u64>() + pairs(&round.refit_on);
+        let looked_at: u64 = round.folds.iter().map(|fold| fold.held_out.queries().len() as u64).sum();
+        let look = self.dim * (self.dim + self.documents);
+        u64::from(trial.settings.epochs) * fits * pair + trial.stops.len() as u64 * looked_at * look
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_trial_has_a_name_of_its_own_or_is_the_same() {
+        let trials = listed(Effort::Thorough);
+        for (at, a) in trials.iter().enumerate() {
+            for b in &trials[at + 1..] {
+                let settings = |trial: &Trial| {
+                    let settings = Settings { epochs: 0, ..trial.settings.clone() };
+                    serde_json::to_string(&settings).expect("settings")
+                };
+                assert_eq!(a.to_string() == b.to_string(), settings(a) == settings(b), "{a}");
+            }
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! What follows from the second moments of the queries: the gradient operand of a second-order step, and the adapter that
+//! ridge regression gives in closed form.
+//!
+//! All sums are `f64` in a stated order, so that both have the same bits on every machine.
+
+use core::num::NonZeroUsize;
+
+use query_adapter::{Lanes, Level, Linear, linear_len};
+
+use crate::failure::Failure;
+use crate::fit::{Adapter, Pair, identity};
+use crate::parallel::in_pieces;
+use crate::ranking::Index;
+use crate::retrieval_task::RetrievalTask;
+
+/// Vectors whose outer products are added while a row of the sum is in the first-level cache.
+const BLOCK: usize = 64;
+
+/// Rows of a sum that are one thread's work.
+const ROWS: usize = 16;
+
+/// The operand of every query of a task, row-major: `Q P`, with `P` of [`inverse_moments`].
+///
+/// # Errors
+///
+/// As [`inverse_moments`].
+pub(crate) fn preconditioned_queries(
+    task: &RetrievalTask,
+    damping: f32,
+    level: Level,
+    threads: NonZeroUsize,
+) -> Result<Vec<f32>, Failure> {
+    let dim = task.dim();
+    let inverse = inverse_moments(task, damping, threads)?.0;
+    let mut product =
+        Linear::identity(dim, dim, false, vec![Lanes::ZERO; linear_len(dim, dim, false)], level)?;
+    product.set_weight(&in_f32(&inverse))?;
+    let mut queries = Vec::with_capacity(task.queries().len() * dim);
+    for query in 0..task.queries().len() {
+        queries.extend_from_slice(task.query_vector(query));
+    }
+    let mut operand = vec![0.0; queries.len()];
+    product.apply_batch(&queries, &mut operand)?;
+    Ok(operand)
+}
+
+/// The adapter without bias that maps each query nearest to its documents, in squares, but `damping` holds it to the
+/// identity: `I + E P ÷ s`, where `E` is the mean of `(|q| d − q) qᵀ` over the pairs, and `P` and `s` are those of
+/// [`inverse_moments`].
+///
+/// # Errors
+///
+/// As [`inverse_moments`], and [`Failure::Numerical`] where a document cannot be normalised.
+pub(crate) fn ridge(
+    task: &RetrievalTask,
+    index: &Index,
+    pairs: &[Pair],
+    damping: f32,
+    level: Level,
+    threads: NonZeroUsize,
+) -> Result<Adapter, Failure> {
+    let dim = task.dim();
+    let (inverse, square) = inverse_moments(task, damping, threads)?;
+    let mut documents = Vec::new();
+    let answers: Vec<u32> = pairs.iter().map(|pair| pair.document).collect();
+    index.documents().gather(&answers, &mut documents)?;
+    let residuals = outer_products(threads, dim, pairs.len(), |at, residual, query| {
+        let Pair { query: of, weight, .. } = pairs[at];
+        query.extend(task.query_vector(of as usize).iter().map(|&x| f64::from(x)));
+        let query = &query[query.len() - dim..];
+        let norm = query.iter().map(|x| x * x).sum::<f64>().sqrt();
+        let document = documents[at * dim..][..dim].iter().map(|&x| f64::from(x));
+        residual.extend(document.zip(query).map(|(d, q)| f64::from(weight) * (norm * d - q)));
+    })?;
+    let scale = 1.0 / (square * task.queries().len() as f64);
+    let rows = in_pieces(
+        threads,
+        dim,
+        || (),
+        |(), row| {
+            let mut sums = vec![0.0; dim];
+            for (k, inverse) in inverse.chunks_exact(dim).enumerate() {
+                add_scaled(&mut sums, residuals[row * dim + k] * scale, inverse);
+            }
+            sums[row] += 1.0;
+            Ok(sums)
+        },
+    )?;
+    let mut adapter = identity(dim, false, level)?;
+    adapter.set_weight(&in_f32(&rows.concat()))?;
+    Ok(adapter)
+}
+
+/// `P = (C ÷ s + damping ÷ dim × I)⁻¹` and `s`, where `C` is the mean of the outer products of a task's queries and `s`
+/// that of their squared norms. `P` is symmetric; it does not depend on the queries' length.
+///
+/// # Errors
+///
+/// [`Failure::Numerical`] when `P` has no values in `f32`: the queries are all zero, or `damping` is far too small.
+fn inverse_moments(
+    task: &RetrievalTask,
+    damping: f32,
+    threads: NonZeroUsize,
+) -> Result<(Vec<f64>, f64), Failure> {
+    let (dim, count) = (task.dim(), task.queries().len());
+    let mut moments = outer_products(threads, dim, count, |at, left, right| {
+        let query = || task.query_vector(at).iter().map(|&x| f64::from(x));
+        left.extend(query());
+        right.extend(query());
+    })?;
+    let trace: f64 = (0..dim).map(|i| moments[i * dim + i]).sum();
+    moments.iter_mut().for_each(|moment| *moment /= trace);
+    for i in 0..dim {
+        moments[i * dim + i] += f64::from(damping) / dim as f64;
+    }
+    let inverse = invert(moments, dim);
+    if !in_f32(&inverse).iter().all(|x| x.is_finite()) {
+        return Err(Failure::Numerical(
+            "the second moments of the training queries have no inverse; use a greater --precondition"
+                .to_owned(),
+        ));
+    }
+    Ok((inverse, trace / count as f64))
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "the kernel works in f32")]
+fn in_f32(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|&x| x as f32).collect()
+}
+
+/// The sum of the outer products of `count` pairs of vectors, in their order, `dim × dim`. `push` adds a pair to the vectors
+/// on the left and on the right.
+fn outer_products(
+    threads: NonZeroUsize,
+    dim: usize,
+    count: usize,
+    push: impl Fn(usize, &mut Vec<f64>, &mut Vec<f64>) + Sync,
+) -> Result<Vec<f64>, Failure> {
+    let buffers = || (Vec::new(), Vec::new());
+    let pieces = in_pieces(threads, dim.div_ceil(ROWS), buffers, |(left, right), piece| {
+        let rows = piece * ROWS..((piece + 1) * ROWS).min(dim);
+        let mut sums = vec![0.0; rows.len() * dim];
+        for first in (0..count).step_by(BLOCK) {
+            left.clear();
+            right.clear();
+            for at in first..(first + BLOCK).min(count) {
+                push(at, left, right);
+            }
+            for (i, sums) in rows.clone().zip(sums.chunks_exact_mut(dim)) {
+                for (left, right) in left.chunks_exact(dim).zip(right.chunks_exact(dim)) {
+                    add_scaled(sums, left[i], right);
+                }
+            }
+        }
+        Ok(sums)
+    })?;
+    Ok(pieces.concat())
+}
+
+/// The inverse of a positive definite matrix, of which only the lower triangle is read.
+fn invert(mut a: Vec<f64>, dim: usize) -> Vec<f64> {
+    // A = L Lᵀ, L in place of the lower triangle.
+    for i in 0..dim {
+        let (above, row) = a.split_at_mut(i * dim);
+        let row = &mut row[..=i];
+        for j in 0..i {
+            let other = &above[j * dim..][..=j];
+            row[j] = (row[j] - dot(&row[..j], &other[..j])) / other[j];
+        }
+        row[i] = (row[i] - dot(&row[..i], &row[..i])).sqrt();
+    }
+    // L⁻¹, row by row in place of L.
+    let mut row = vec![0.0; dim];
+    for i in 0..dim {
+        let (above, here) = a.split_at_mut(i * dim);
+        let here = &mut here[..=i];
+        row[..i].fill(0.0);
+        for j in 0..i {
+            add_scaled(&mut row[..=j], -here[j], &above[j * dim..][..=j]);
+        }
+        let pivot = here[i];
+        for j in 0..i {
+            here[j] = row[j] / pivot;
+        }
+        here[i] = 1.0 / pivot;
+    }
+    // A⁻¹ = L⁻ᵀ L⁻¹.
+    let mut inverse = vec![0.0; dim * dim];
+    for k in 0..dim {
+        let row = &a[k * dim..][..=k];
+        for i in 0..=k {
+            add_scaled(&mut inverse[i * dim..][..=i], row[i], &row[..=i]);
+        }
+    }
+    for i in 0..dim {
+        for j in 0..i {
+            inverse[j * dim + i] = inverse[i * dim + j];
+        }
+    }
+    inverse
+}
+
+/// `sums += factor × values`.
+fn add_scaled(sums: &mut [f64], factor: f64, values: &[f64]) {
+    for (sum, value) in sums.iter_mut().zip(values) {
+        *sum += factor * value;
+    }
+}
+
+/// In eight sums, each ascending, added in order; the rest after them.
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let mut sums = [0.0; 8];
+    let (a_chunks, b_chunks) = (a.chunks_exact(8), b.chunks_exact(8));
+    let rest = a_chunks.remainder().iter().zip(b_chunks.remainder());
+    for (a, b) in a_chunks.zip(b_chunks) {
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += a * b;
+        }
+    }
+    rest.fold(sums.iter().sum(), |sum: f64, (a, b)| sum + a * b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_inverse_times_the_matrix_is_the_identity() {
+        let dim = 21;
+        // Positive definite: a diagonal that outweighs its row.
+        let value =
+            |i: usize, j: usize| if i == j { 30.0 } else { 1.0 / (1 + i.max(j) + 2 * i.min(j)) as f64 };
+        let full: Vec<f64> = (0..dim * dim).map(|at| value(at / dim, at % dim)).collect();
+        let mut lower = full.clone();
+        for i in 0..dim {
+            lower[i * dim + i + 1..(i + 1) * dim].fill(f64::NAN);
+        }
+        let inverse = invert(lower, dim);
+        for i in 0..dim {
+            for j in 0..dim {
+                let found: f64 = (0..dim).map(|k| inverse[i * dim + k] * full[k * dim + j]).sum();
+                let expected = if i == j { 1.0 } else { 0.0 };
+                assert!((found - expected).abs() < 1e-14, "({i}, {j}): {found}");
+            }
+        }
+    }
+}

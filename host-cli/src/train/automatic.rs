@@ -1,0 +1,339 @@
+//! `train` with the recipe `auto`: nothing to set.
+
+use core::fmt::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use comfy_table::{CellAlignment, Table};
+use query_adapter::Level;
+use query_adapter::image::{Training, Validation};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{Tasks, index_of, metadata, progress_bar, split_report, trained_documents};
+use crate::adapter_file;
+use crate::auto::choice::{Choice, Machine};
+use crate::auto::plan::{Plan, plan};
+use crate::auto::trials::{Trial, trials};
+use crate::auto::verdict::{Finding, MOST_MOVED, Moved, Verdict, moved};
+use crate::auto::{self, Outcome};
+use crate::failure::Failure;
+use crate::fit::{Settings, identity, optimizer_name, require_negatives};
+use crate::options::TrainOptions;
+use crate::parallel::available_threads;
+use crate::ranking::Index;
+use crate::report::{SplitReport, json_object};
+use crate::retrieval_task::{Apart, RetrievalTask};
+use crate::run_log::RunLog;
+use crate::vectors::Matrix;
+
+/// Runs the recipe; returns what to print on stdout.
+///
+/// # Errors
+///
+/// Every [`Failure`]; nothing is written then but the log. [`Failure::NoGain`] comes after the adapter is written.
+pub(super) fn run(
+    options: &TrainOptions,
+    tasks: Tasks,
+    level: Level,
+    note: &mut dyn FnMut(&str),
+    log: &mut Option<RunLog>,
+) -> Result<String, Failure> {
+    let Tasks { train, validation, test, origin } = tasks;
+    require_negatives(&train, &Settings::single(), "training pairs")?;
+    let threads = options.common.threads.unwrap_or_else(available_threads);
+    let machine = Machine { level, threads };
+    let index = Index::new(train.corpus(), level)?.with_threads(threads);
+    let keep = options.auto.keep.as_deref().map(|file| kept_queries(file, &train)).transpose()?;
+    if options.auto.max_seconds.is_some() {
+        note("--max-seconds: how much is tried depends on the clock; another run may give another adapter");
+    }
+
+    let started = Instant::now();
+    let run = |train: &RetrievalTask, validation: Option<&RetrievalTask>, what| -> Result<Run, Failure> {
+        let validation_index =
+            validation.map(|task| index_of(task, train, &index, level, threads)).transpose()?;
+        let plan = plan(train, &index, validation.zip(validation_index.as_ref()), options.seed)?;
+        let trials = trials(&plan, options.auto.effort, options.seed);
+        let fits = plan.outer.iter().map(|outer| &outer.round).chain([&plan.last]);
+        let fits: usize = fits.map(|round| round.folds.len() * trials.len()).sum();
+        let bar = progress_bar(options.common.quiet, "fits");
+        bar.set_length(fits as u64);
+        bar.set_message(what);
+        let most = options.auto.max_seconds.map(Duration::from_secs_f64);
+        let outcome = auto::run(&plan, &index, &trials, machine, most, &|| bar.inc(1));
+        bar.finish_and_clear();
+        Ok(Run { outcome: outcome?, plan, trials })
+    };
+    let Run { outcome, plan, trials } = run(&train, validation.as_ref(), "choosing among settings")?;
+    let kept = keep.as_ref().map(|task| moved(&index, task, &outcome.adapter)).transpose()?;
+    let verdict = verdict(&outcome, kept);
+    let control = if options.auto.control {
+        let shuffled = validation.as_ref().map(|task| task.with_shuffled_answers(!options.seed));
+        let Run { outcome, .. } =
+            run(&train.with_shuffled_answers(options.seed), shuffled.as_ref(), "control: labels shuffled")?;
+        Some(self::verdict(&outcome, None))
+    } else {
+        None
+    };
+    let seconds = started.elapsed();
+
+    let chosen = !outcome.choice.members.is_empty();
+    let accepted = chosen && (verdict.is_better() || options.auto.accept_uncertain);
+    let adapter = if accepted { outcome.adapter } else { identity(train.dim(), false, level)? };
+    let mut splits = Vec::new();
+    if let Some(measured) = outcome.measured {
+        splits.push(SplitReport { name: "held out".to_owned(), all: measured, groups: Vec::new() });
+    }
+    if let Some(task) = &test {
+        let trained_on = trained_documents(&plan.last.refit_on);
+        let index = index_of(task, &train, &index, level, threads)?;
+        splits.push(split_report("test", task, &index, &adapter, &trained_on)?);
+    }
+
+    let pairs: usize = plan.last.refit_on.queries().iter().map(|query| query.positives.len()).sum();
+    let result = Report {
+        choice: &outcome.choice,
+        trials: &trials,
+        plan: &plan,
+        verdict: &verdict,
+        control: control.as_ref(),
+        accepted,
+        pairs,
+        seconds,
+    };
+    let training = training(&result, options.seed);
+    let metadata = metadata(options, origin.as_ref(), training, &train);
+    let golden = origin.as_ref().map(|origin| origin.golden_vector.as_slice());
+    adapter_file::save(&options.output, options.force, &adapter, metadata, golden)?;
+    if let Some(log) = log {
+        log.finish_auto(&result.value(options))?;
+    }
+    let printed = if options.common.json {
+        format!("{}\n", json_object(&splits, &result.value(options)))
+    } else {
+        result.text(&splits, options)
+    };
+    if options.auto.require_gain && !(accepted && verdict.is_better()) {
+        return Err(Failure::NoGain { printed, words: verdict.words() });
+    }
+    Ok(printed)
+}
+
+struct Run {
+    outcome: Outcome,
+    plan: Plan,
+    trials: Vec<Trial>,
+}
+
+/// The base chosen by every fold is no evidence of anything; so is a choice that the base won in the end.
+fn verdict(outcome: &Outcome, kept: Option<Moved>) -> Verdict {
+    let mut verdict = Verdict::new(outcome.measured.as_ref(), outcome.variety, kept);
+    if outcome.choice.members.is_empty() && verdict.finding == Finding::Better {
+        verdict.finding = Finding::NoEvidence;
+    }
+    verdict
+}
+
+/// The queries that must not move: a data set's, or the rows of a `.npy` file.
+fn kept_queries(file: &Path, train: &RetrievalTask) -> Result<RetrievalTask, Failure> {
+    let matrix = Matrix::load(file)?;
+    if matrix.dim() != train.dim() {
+        let problem = format!(
+            "its vectors have {} components, those of {} have {}; embed both with one model",
+            matrix.dim(),
+            train.file().display(),
+            train.dim()
+        );
+        return Err(Failure::input(file, problem));
+    }
+    if let Some((row, component)) = matrix.first_non_finite() {
+        let problem = format!("row {row}: component {component} is not a finite number");
+        return Err(Failure::input(file, problem));
+    }
+    train
+        .with_queries(file, matrix)
+        .ok_or_else(|| Failure::input(file, "there is no query in it, expected a vector a row"))
+}
+
+/// What is printed, logged and stored.
+struct Report<'a> {
+    choice: &'a Choice,
+    trials: &'a [Trial],
+    plan: &'a Plan,
+    verdict: &'a Verdict,
+    control: Option<&'a Verdict>,
+    accepted: bool,
+    pairs: usize,
+    seconds: Duration,
+}
+
+#[derive(Serialize)]
+struct TriedValue {
+    trial: String,
+    epochs: u32,
+    #[serde(rename = "ndcg@10")]
+    ndcg: f64,
+}
+
+impl Report<'_> {
+    fn value(&self, options: &TrainOptions) -> serde_json::Value {
+        let tried = |of: &mut dyn Iterator<Item = (usize, u32, f64)>| -> Vec<TriedValue> {
+            of.map(|(trial, epochs, ndcg)| TriedValue { trial: self.trials[trial].to_string(), epochs, ndcg })
+                .collect()
+        };
+        let all = tried(&mut self.choice.tried.iter().map(|t| (t.member.trial, t.member.epochs, t.ndcg)));
+        let members: Vec<_> = self
+            .choice
+            .members
+            .iter()
+            .map(|member| json!({"trial": self.trials[member.trial].to_string(), "epochs": member.epochs}))
+            .collect();
+        json!({
+            "train": {
+                "recipe": "auto",
+                "effort": options.auto.effort,
+                "seed": options.seed,
+                "seconds": self.seconds.as_secs_f64(),
+                "pairs": self.pairs,
+                "folds": self.plan.last.folds.len(),
+                "apart": self.apart(),
+                "tried": all,
+                "chosen": members,
+                "part_of_the_way": self.choice.part_of_the_way,
+                "validation": {
+                    "base": self.choice.base, "best": self.choice.best, "standard_error": self.choice.standard_error
+                },
+                "kept": if self.accepted { "adapter" } else { "base" },
+            },
+            "verdict": self.verdict,
+            "control": self.control,
+        })
+    }
+
+    fn apart(&self) -> &'static str {
+        match self.plan.apart {
+            Some(Apart::Documents) => "documents",
+            Some(Apart::Queries) => "queries",
+            None => "validation",
+        }
+    }
+
+    fn text(&self, splits: &[SplitReport], options: &TrainOptions) -> String {
+        let mut text = self.tried();
+        text += &self.chosen();
+        text.push('\n');
+        for split in splits {
+            text += &split.table();
+            text.push('\n');
+        }
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "verdict: {}", self.verdict.words());
+        if let Some(Moved { queries, first_changed, top_10_changed }) = self.verdict.kept {
+            let _ = writeln!(
+                text,
+                "queries to keep: {first_changed} of {queries} get another first document ({:.0} % may), {top_10_changed} \
+                 other documents among the first ten",
+                100.0 * MOST_MOVED
+            );
+        }
+        if let Some(control) = self.control {
+            let says = if control.is_better() {
+                "the labels do not matter to what was measured: do not trust the verdict"
+            } else {
+                "no gain, as it must be"
+            };
+            let _ = writeln!(text, "control, labels shuffled: {}; {says}", control.words());
+        }
+        let output = options.output.display();
+        text += &match (self.accepted, self.verdict.is_better()) {
+            (true, true) => format!("{output} holds the adapter"),
+            (true, false) => format!("{output} holds the adapter all the same (--accept-uncertain)"),
+            (false, _) => format!("{output} holds the identity: the base is kept"),
+        };
+        let _ = writeln!(text, "; {:.1} s", self.seconds.as_secs_f64());
+        text
+    }
+
+    /// The best stop of each trial, the best first.
+    fn tried(&self) -> String {
+        let mut table = Table::new();
+        table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED);
+        table.set_header(["tried", "epochs", "ndcg@10"]);
+        let mut shown = vec![false; self.trials.len()];
+        for tried in &self.choice.tried {
+            if core::mem::replace(&mut shown[tried.member.trial], true) {
+                continue;
+            }
+            let name = self.trials[tried.member.trial].to_string();
+            table.add_row([name, tried.member.epochs.to_string(), format!("{:.4}", tried.ndcg)]);
+        }
+        table.add_row(["base".to_owned(), String::new(), format!("{:.4}", self.choice.base)]);
+        for column in 1..3 {
+            if let Some(column) = table.column_mut(column) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        let folds = &self.plan.last.folds;
+        let queries: usize = folds.iter().map(|fold| fold.held_out.queries().len()).sum();
+        let how = match (folds.len(), self.plan.apart) {
+            (_, None) => "of the validation set".to_owned(),
+            (1, Some(Apart::Documents)) => "held out, about documents that answer no other query".to_owned(),
+            (1, Some(Apart::Queries)) => "held out".to_owned(),
+            (n, Some(Apart::Documents)) => format!("in {n} folds that share no relevant document"),
+            (n, Some(Apart::Queries)) => format!("in {n} folds"),
+        };
+        format!("{table}\n{} settings at their best, on {queries} queries {how}\n", self.trials.len())
+    }
+
+    fn chosen(&self) -> String {
+        let Choice { members, base, best, standard_error, part_of_the_way, .. } = self.choice;
+        let gain = best - base;
+        if members.is_empty() {
+            return format!(
+                "chosen: the base; the best gain, {gain:+.4}, is within its standard error of {standard_error:.4}\n"
+            );
+        }
+        let of = match members.len() {
+            1 => "the best of them".to_owned(),
+            n => format!("the mean of {n} of them"),
+        };
+        let part = if *part_of_the_way < 1.0 {
+            format!(", {part_of_the_way} of the way from the base")
+        } else {
+            String::new()
+        };
+        let mut text =
+            format!("chosen: {of}{part}: {best:.4}, {gain:+.4} (standard error {standard_error:.4})\n");
+        for member in members {
+            let epochs = if member.epochs == 1 { "epoch" } else { "epochs" };
+            let _ = writeln!(text, "  {}, {} {epochs}", self.trials[member.trial], member.epochs);
+        }
+        text
+    }
+}
+
+/// The summary in the file: of a mean it names the best member.
+#[allow(clippy::cast_possible_truncation, reason = "a rounded figure for people")]
+fn training(report: &Report<'_>, seed: u64) -> Training<'static> {
+    let best = report.choice.members.first();
+    let settings = best.map_or_else(Settings::single, |best| report.trials[best.trial].settings.clone());
+    let epochs = best.map_or(0, |best| best.epochs);
+    let steps = report.pairs.div_ceil(settings.batch_size as usize) as u64 * u64::from(epochs);
+    Training {
+        recipe: "auto",
+        optimizer: optimizer_name(settings.optimizer.kind),
+        epochs,
+        kept_epoch: if report.accepted { epochs } else { 0 },
+        steps,
+        batch_size: settings.batch_size,
+        lr: settings.optimizer.lr,
+        scale: settings.scale,
+        seed,
+        pairs: report.pairs as u64,
+        validation: Some(Validation {
+            base_ndcg_at_10: report.choice.base as f32,
+            adapted_ndcg_at_10: if report.accepted { report.choice.best } else { report.choice.base } as f32,
+        }),
+    }
+}
