@@ -13,7 +13,7 @@ use crate::failure::Failure;
 const DEFAULT_ORGANISATION: &str = "sentence-transformers";
 
 /// The files of a model that are fetched where there are any; those in folders are named by `modules.json`.
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -22,6 +22,7 @@ const FILES: [&str; 9] = [
     "config_sentence_transformers.json",
     "model.safetensors",
     "1_Pooling/config.json",
+    "0_StaticEmbedding/tokenizer.json",
     "0_StaticEmbedding/model.safetensors",
 ];
 

@@ -57,7 +57,7 @@ fn assert_agree(found: &Path, expected: &Path, texts: &[String], least: f64) {
 #[test]
 fn every_family_embeds_as_the_python_libraries_do() {
     let texts = fixture_texts();
-    for family in ["bert", "xlm-roberta", "mpnet", "distilbert", "model2vec"] {
+    for family in ["bert", "xlm-roberta", "mpnet", "distilbert", "model2vec", "static-embedding"] {
         let folder = Folder::new();
         let expected = fixtures().join(family).join("expected.npy");
         let texts = &texts[..Matrix::load(&expected).expect("the fixture").rows()];
