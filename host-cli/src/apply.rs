@@ -1,9 +1,10 @@
 //! `host-cli apply`: query vectors through an adapter, `.npy` or JSON Lines in and out.
 //!
-//! Vectors come in rounds of a batch for each thread. A round's batches are parsed, transformed and formatted side by
-//! side, and written in their order, so the number of threads shows in nothing but the time.
+//! Vectors come in batches, which are parsed, transformed and formatted side by side and written in their order, so the
+//! number of threads shows in nothing but the time.
 
 use core::num::NonZeroUsize;
+use core::ops::Range;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -18,14 +19,14 @@ use crate::files::{check_output, write_atomically};
 use crate::fit::Adapter;
 use crate::json_lines::{self, Lines, Row};
 use crate::options::ApplyOptions;
-use crate::parallel::{available_threads, in_pieces};
+use crate::parallel::{Stream, available_threads, in_turns};
 use crate::vectors::Matrix;
 
 /// Vectors that go through the adapter at a time; a batch gives each the bits it would get alone.
 const BATCH: usize = 256;
 
-/// Bytes of lines after which a round is full even if its batches are not: lines may be long.
-const MOST_BYTES: usize = 32 << 20;
+/// Bytes of lines after which a batch is full even if it is short: lines may be long.
+const MOST_BYTES: usize = 8 << 20;
 
 /// Runs the command, which writes its own output: rows go out as they come in.
 ///
@@ -108,88 +109,84 @@ struct Flow {
 }
 
 impl Flow {
-    /// One line for each vector, passed on round by round.
+    /// One line for each vector, passed on batch by batch.
     fn write_lines(&mut self, out: &mut dyn Write) -> Result<(), Stop> {
-        let mut round = Round::default();
-        while self.input.next_round(&mut round, self.threads)? {
-            let texts = self.for_batches(&round, |rows, outputs| {
-                let mut text = Vec::new();
-                for (index, components) in outputs.chunks_exact(self.adapter.out_dim()).enumerate() {
+        let out_dim = self.adapter.out_dim();
+        self.run(
+            |batch| {
+                batch.text.clear();
+                for (index, components) in batch.outputs.chunks_exact(out_dim).enumerate() {
                     // Writing to memory does not fail.
-                    let _ = json_lines::write_row(&mut text, rows.get(index), components);
+                    let _ = json_lines::write_row(&mut batch.text, batch.rows.get(index), components);
                 }
-                text
-            })?;
-            texts.iter().try_for_each(|text| out.write_all(text))?;
-            out.flush()?;
-        }
-        Ok(())
+            },
+            &mut |batch| {
+                out.write_all(&batch.text)?;
+                out.flush()
+            },
+        )
     }
 
     /// A matrix; its header says how many rows there are, so lines are all transformed before the first is written.
     fn write_npy(&mut self, out: &mut dyn Write) -> Result<(), Stop> {
         let dim = self.adapter.out_dim();
-        let mut round = Round::default();
-        if let Source::Matrix(matrix, _) = &self.input.source {
+        if let Some(matrix) = &self.input.matrix {
             let mut out = begin_npy(out, matrix.rows(), dim)?;
-            while self.input.next_round(&mut round, self.threads)? {
-                for outputs in self.for_batches(&round, |_, outputs| outputs.to_vec())? {
-                    out.extend(outputs)?;
-                }
-            }
+            self.run(|_| {}, &mut |batch| out.extend(batch.outputs.iter().copied()))?;
             return Ok(out.finish()?);
         }
         let mut all = Vec::new();
-        while self.input.next_round(&mut round, self.threads)? {
-            for outputs in self.for_batches(&round, |_, outputs| outputs.to_vec())? {
-                all.extend_from_slice(&outputs);
-            }
-        }
+        self.run(|_| {}, &mut |batch| {
+            all.extend_from_slice(&batch.outputs);
+            Ok(())
+        })?;
         let mut out = begin_npy(out, all.len() / dim, dim)?;
         out.extend(all)?;
         Ok(out.finish()?)
     }
 
-    /// Transforms the batches of a round on all threads; returns what `finish` makes of the outputs of each, in order.
-    fn for_batches<R: Send>(
-        &self,
-        round: &Round,
-        finish: impl Fn(&[Row], &[f32]) -> R + Sync,
-    ) -> Result<Vec<R>, Failure> {
-        let Input { file, dim, source, .. } = &self.input;
-        let (dim, adapter) = (*dim, &self.adapter);
-        let matrix = match source {
-            Source::Matrix(matrix, _) => Some(matrix),
-            Source::Lines(_) => None,
-        };
-        // A round that is not full is shared out all the same.
-        let rows = round.rows().div_ceil(self.threads.get()).clamp(1, BATCH);
-        in_pieces(self.threads, round.rows().div_ceil(rows), Batch::default, |batch, piece| {
-            let range = piece * rows..round.rows().min((piece + 1) * rows);
-            let first = round.first + range.start;
-            let queries = match matrix {
-                Some(matrix) => &matrix.as_slice()[first * dim..][..range.len() * dim],
-                None => {
-                    batch.parse(file, &round.lines, range, dim)?;
-                    &batch.queries
-                }
-            };
-            batch.outputs.resize(queries.len() / dim * adapter.out_dim(), 0.0);
-            adapter.apply_batch(queries, &mut batch.outputs)?;
-            if let Some(at) = batch.outputs.iter().position(|x| !x.is_finite()) {
-                let (row, component) = (at / adapter.out_dim(), at % adapter.out_dim());
-                let place = match batch.rows.get(row) {
-                    Some(row) => format!("line {}", row.number),
-                    None => format!("row {}", first + row),
-                };
-                return Err(Failure::Numerical(format!(
-                    "{}: {place}: component {component} of the adapter's output is not finite; the vector is too long, \
-                     scale it down",
-                    file.display()
-                )));
+    /// Transforms all vectors, batches side by side; `write` gets them in their order, after `finish` has been with
+    /// each.
+    fn run(
+        &mut self,
+        finish: impl Fn(&mut Batch) + Sync,
+        write: &mut dyn FnMut(&Batch) -> io::Result<()>,
+    ) -> Result<(), Stop> {
+        let Input { file, dim, matrix, feed } = &mut self.input;
+        let (file, dim, adapter) = (file.as_path(), *dim, &self.adapter);
+        let matrix = matrix.as_ref().map(Matrix::as_slice);
+        in_turns(self.threads, &mut Batches { feed, write }, |batch| {
+            match batch.transform(adapter, file, matrix, dim) {
+                Ok(()) => finish(batch),
+                Err(failure) => batch.failure = Some(failure),
             }
-            Ok(finish(&batch.rows, &batch.outputs))
         })
+    }
+}
+
+/// Batches from the input to the output.
+struct Batches<'a> {
+    feed: &'a mut Feed,
+    write: &'a mut dyn FnMut(&Batch) -> io::Result<()>,
+}
+
+impl Stream for Batches<'_> {
+    type Piece = Batch;
+    type Stop = Stop;
+
+    fn may_wait(&self) -> bool {
+        self.feed.may_wait()
+    }
+
+    fn take(&mut self, batch: &mut Batch) -> Result<bool, Stop> {
+        Ok(self.feed.take(batch)?)
+    }
+
+    fn put(&mut self, batch: &mut Batch) -> Result<(), Stop> {
+        match batch.failure.take() {
+            Some(failure) => Err(failure.into()),
+            None => Ok((self.write)(batch)?),
+        }
     }
 }
 
@@ -202,15 +199,20 @@ pub(crate) fn begin_npy<W: Write>(out: W, rows: usize, dim: usize) -> io::Result
 struct Input {
     file: PathBuf,
     dim: usize,
-    source: Source,
-    /// Why no line after those already taken can be read.
-    failure: Option<Failure>,
+    /// The vectors, unless they are lines.
+    matrix: Option<Matrix>,
+    feed: Feed,
 }
 
-enum Source {
-    /// The matrix, and the number of its rows that were read.
-    Matrix(Matrix, usize),
-    Lines(json_lines::Reader<Box<dyn Read>>),
+/// What is still to be taken.
+enum Feed {
+    /// The next row of the matrix and the end of its rows.
+    Rows(Range<usize>),
+    Lines {
+        reader: json_lines::Reader<Box<dyn Read>>,
+        /// Why no line after those already taken can be read.
+        failure: Option<Failure>,
+    },
 }
 
 impl Input {
@@ -227,7 +229,8 @@ impl Input {
                 );
                 return Err(Failure::input(path, problem));
             }
-            return Ok(Self { file: path.to_owned(), dim, source: Source::Matrix(matrix, 0), failure: None });
+            let feed = Feed::Rows(0..matrix.rows());
+            return Ok(Self { file: path.to_owned(), dim, matrix: Some(matrix), feed });
         }
         let (file, input): (PathBuf, Box<dyn Read>) = if is_standard(path) {
             ("stdin".into(), Box::new(io::stdin().lock()))
@@ -236,83 +239,108 @@ impl Input {
             (path.to_owned(), Box::new(file))
         };
         let reader = json_lines::Reader::new(file.clone(), input);
-        Ok(Self { file, dim, source: Source::Lines(reader), failure: None })
+        Ok(Self { file, dim, matrix: None, feed: Feed::Lines { reader, failure: None } })
+    }
+}
+
+impl Feed {
+    /// Whether the next vector may not be there yet: whoever waits for the answer to one before should get it first.
+    fn may_wait(&self) -> bool {
+        match self {
+            Self::Rows(_) => false,
+            Self::Lines { reader, .. } => reader.must_wait(),
+        }
     }
 
-    /// Takes the next vectors: at most a batch for each thread, and no more than there are without waiting. False when
-    /// there are none left.
-    fn next_round(&mut self, round: &mut Round, threads: NonZeroUsize) -> Result<bool, Failure> {
-        let most = BATCH * threads.get();
-        round.lines.clear();
-        match &mut self.source {
-            Source::Matrix(matrix, done) => {
-                round.first = *done;
-                *done = matrix.rows().min(*done + most);
-                round.matrix_rows = *done - round.first;
+    /// Takes the next vectors: at most a batch, and no more than there are without waiting. False when there are none
+    /// left.
+    fn take(&mut self, batch: &mut Batch) -> Result<bool, Failure> {
+        batch.lines.clear();
+        match self {
+            Self::Rows(rows) => {
+                let end = rows.end.min(rows.start + BATCH);
+                batch.matrix_rows = rows.start..end;
+                rows.start = end;
+                Ok(!batch.matrix_rows.is_empty())
             }
-            Source::Lines(reader) => {
-                if let Some(failure) = self.failure.take() {
+            Self::Lines { reader, failure } => {
+                if let Some(failure) = failure.take() {
                     return Err(failure);
                 }
-                while round.lines.len() < most && round.lines.bytes() < MOST_BYTES {
-                    match reader.read_line(&mut round.lines) {
+                while batch.lines.len() < BATCH && batch.lines.bytes() < MOST_BYTES {
+                    match reader.read_line(&mut batch.lines) {
                         Ok(true) if !reader.must_wait() => {}
                         Ok(_) => break,
+                        Err(error) if batch.lines.is_empty() => return Err(error),
                         // What was read before it goes first, and so does a fault in there.
-                        Err(failure) => {
-                            self.failure = Some(failure);
+                        Err(error) => {
+                            *failure = Some(error);
                             break;
                         }
                     }
                 }
-                if round.lines.is_empty() {
-                    self.failure.take().map_or(Ok(()), Err)?;
-                }
+                Ok(!batch.lines.is_empty())
             }
         }
-        Ok(round.rows() > 0)
     }
 }
 
-/// Vectors that were taken from the input and wait for the adapter.
-#[derive(Default)]
-struct Round {
-    /// Lines, when they came as such.
-    lines: Lines,
-    /// The first matrix row, from 0, and how many, when they came from a matrix.
-    first: usize,
-    matrix_rows: usize,
-}
-
-impl Round {
-    fn rows(&self) -> usize {
-        self.matrix_rows + self.lines.len()
-    }
-}
-
-/// The buffers of one thread.
+/// Vectors that go through the adapter together, and the buffers for that.
 #[derive(Default)]
 struct Batch {
-    /// The lines that the queries came from; empty when they came from a matrix.
+    /// The rows of the matrix, when they come from one.
+    matrix_rows: Range<usize>,
+    /// Lines, when they come as such, and what each has beside its vector.
+    lines: Lines,
     rows: Vec<Row>,
+    line: Vec<f32>,
     queries: Vec<f32>,
     outputs: Vec<f32>,
-    line: Vec<f32>,
+    /// The lines to be written.
+    text: Vec<u8>,
+    /// What was wrong with one of them.
+    failure: Option<Failure>,
 }
 
 impl Batch {
-    /// Parses some lines, each a vector of `dim` components.
-    fn parse(
+    /// Puts the vectors, each of `dim` components, through the adapter; those of a matrix are rows of `matrix`.
+    fn transform(
         &mut self,
+        adapter: &Adapter,
         file: &Path,
-        lines: &Lines,
-        range: core::ops::Range<usize>,
+        matrix: Option<&[f32]>,
         dim: usize,
     ) -> Result<(), Failure> {
+        let queries = match matrix {
+            Some(matrix) => &matrix[self.matrix_rows.start * dim..self.matrix_rows.end * dim],
+            None => {
+                self.parse(file, dim)?;
+                &self.queries
+            }
+        };
+        self.outputs.resize(queries.len() / dim * adapter.out_dim(), 0.0);
+        adapter.apply_batch(queries, &mut self.outputs)?;
+        if let Some(at) = self.outputs.iter().position(|x| !x.is_finite()) {
+            let (row, component) = (at / adapter.out_dim(), at % adapter.out_dim());
+            let place = match self.rows.get(row) {
+                Some(row) => format!("line {}", row.number),
+                None => format!("row {}", self.matrix_rows.start + row),
+            };
+            return Err(Failure::Numerical(format!(
+                "{}: {place}: component {component} of the adapter's output is not finite; the vector is too long, \
+                 scale it down",
+                file.display()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Parses the lines, each a vector of `dim` components.
+    fn parse(&mut self, file: &Path, dim: usize) -> Result<(), Failure> {
         self.rows.clear();
         self.queries.clear();
-        for line in range {
-            let row = lines.parse(file, line, &mut self.line)?;
+        for line in 0..self.lines.len() {
+            let row = self.lines.parse(file, line, &mut self.line)?;
             if self.line.len() != dim {
                 let problem = format!(
                     "line {}: the vector has {} components, expected {dim} as the adapter takes; use vectors of the \

@@ -10,7 +10,7 @@ use crate::retrieval_task::{Apart, RetrievalTask};
 const CHOOSING: usize = 1500;
 
 /// Queries that the verdict speaks of, at least, where there are as many.
-const MEASURING: usize = 500;
+const MEASURING: usize = 600;
 
 /// From how many queries on a fifth is enough to hold out.
 const MANY: usize = 3000;
@@ -100,7 +100,7 @@ fn apart_in(task: &RetrievalTask) -> Apart {
 fn cross_validated(task: &RetrievalTask, index: &Index, apart: Apart, seed: u64) -> Result<Plan, Failure> {
     let last = round(task, index, apart, seed)?;
     let mut outer = Vec::new();
-    for (rest, measured) in split(task, apart, MEASURING, !seed).map_err(|_| too_few(task))? {
+    for (rest, measured) in split(task, apart, 5, MEASURING, !seed).map_err(|_| too_few(task))? {
         // With hardly any queries the rest may be too few to choose on; such a fold has nothing to say.
         if let Ok(round) = round(&rest, index, apart, seed) {
             outer.push(Outer { round, measured, measured_index: index.clone() });
@@ -110,25 +110,27 @@ fn cross_validated(task: &RetrievalTask, index: &Index, apart: Apart, seed: u64)
 }
 
 fn round(task: &RetrievalTask, index: &Index, apart: Apart, seed: u64) -> Result<Round, Failure> {
-    let folds = split(task, apart, CHOOSING, seed)?
+    let folds = split(task, apart, 3, CHOOSING, seed)?
         .into_iter()
         .map(|(train, held_out)| Fold { train, held_out, held_out_index: index.clone() })
         .collect();
     Ok(Round { folds, refit_on: task.clone() })
 }
 
-/// Folds, as many as it takes to hold out `wanted` queries.
+/// Folds of one part in `parts`, or less of very many queries, as many as it takes to hold out `wanted` queries.
 fn split(
     task: &RetrievalTask,
     apart: Apart,
+    parts: usize,
     wanted: usize,
     seed: u64,
 ) -> Result<Vec<(RetrievalTask, RetrievalTask)>, Failure> {
     let queries = task.queries().len();
-    let parts = if queries < MANY { 3 } else { queries.div_ceil(MOST_HELD_OUT).max(5) };
-    let part_of = task
-        .parts(parts, apart, seed)
-        .or_else(|| task.parts(parts, Apart::Queries, seed))
+    let parts = if queries < MANY { parts } else { queries.div_ceil(MOST_HELD_OUT).max(5) };
+    let fewer = (2..=parts).rev();
+    let (parts, part_of) = fewer
+        .flat_map(|parts| [(parts, apart), (parts, Apart::Queries)])
+        .find_map(|(parts, apart)| Some((parts, task.parts(parts, apart, seed)?)))
         .ok_or_else(|| too_few(task))?;
     let used = (wanted * parts).div_ceil(queries).min(parts);
     let fold = |part| {

@@ -26,9 +26,9 @@ impl Effort {
     /// Multiplications and additions that all fits of a run may take together.
     const fn budget(self) -> u64 {
         match self {
-            Self::Quick => 150_000_000_000,
-            Self::Default => 1_500_000_000_000,
-            Self::Thorough => 15_000_000_000_000,
+            Self::Quick => 250_000_000_000,
+            Self::Default => 2_500_000_000_000,
+            Self::Thorough => 25_000_000_000_000,
         }
     }
 }

@@ -191,6 +191,14 @@ impl Endpoint {
                 let problem = "nothing listens there; start the service, or check --model-url".to_owned();
                 return Fault::Final { problem };
             }
+            // What TLS refuses comes as invalid data: a certificate, or an answer that is no TLS.
+            ureq::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+                let problem = format!(
+                    "the connection is not safe ({error}); the service needs a certificate that a public authority \
+                     vouches for, or an http:// address in a network of your own"
+                );
+                return Fault::Final { problem };
+            }
             ureq::Error::HostNotFound => {
                 return Fault::Final { problem: "there is no such host; check --model-url".to_owned() };
             }
@@ -249,6 +257,7 @@ impl Model for Endpoint {
                         let batch = &rest[..rest.len().min(self.settings.batch)];
                         let done = |first, vectors| send(Ok((first, vectors)));
                         if let Err(stop) = self.embed_batch(first, batch, pace, &done) {
+                            next.store(count, Ordering::Relaxed);
                             send(Err(stop));
                         }
                     }

@@ -4,7 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy as _;
-use hf_hub::api::sync::ApiBuilder;
+use hf_hub::api::sync::{ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo};
 
 use crate::failure::Failure;
@@ -12,18 +12,22 @@ use crate::failure::Failure;
 /// The organisation of the models that sentence-transformers knows by their bare names.
 const DEFAULT_ORGANISATION: &str = "sentence-transformers";
 
-/// The files of a model that are fetched where there are any; those in folders are named by `modules.json`.
-const FILES: [&str; 9] = [
+/// The small files of a model that are fetched where there are any.
+const SMALL_FILES: [&str; 6] = [
     "config.json",
-    "tokenizer.json",
     "tokenizer_config.json",
     "modules.json",
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
-    "model.safetensors",
     "1_Pooling/config.json",
-    "0_StaticEmbedding/model.safetensors",
 ];
+
+/// Where a tokenizer may be.
+const TOKENIZERS: [&str; 2] = ["tokenizer.json", "0_StaticEmbedding/tokenizer.json"];
+
+/// Where weights may be. They come last: what is refused should be refused before, and a model whose weights are in the
+/// cache is taken to be there wholly.
+const WEIGHTS: [&str; 2] = ["model.safetensors", "0_StaticEmbedding/model.safetensors"];
 
 /// A model's folder and what the model is called, which holds no path of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +62,7 @@ pub(crate) fn resolve(model: &str, quiet: bool) -> Result<Found, Failure> {
     let cached = Cache::new(cache.clone()).repo(repo.clone());
     if let (Some(config), Some(_)) = (
         cached.get("config.json").or_else(|| cached.get("modules.json")),
-        cached.get("model.safetensors").or_else(|| cached.get("0_StaticEmbedding/model.safetensors")),
+        WEIGHTS.iter().find_map(|file| cached.get(file)),
     ) {
         return Ok(Found { folder: folder_of(&config), name });
     }
@@ -69,10 +73,9 @@ pub(crate) fn resolve(model: &str, quiet: bool) -> Result<Found, Failure> {
         );
         return Err(Failure::input(path, problem));
     }
-    let folder = download(repo, &cache, quiet).map_err(|error| {
+    let folder = download(repo, &cache, quiet).map_err(|problem| {
         let problem = format!(
-            "the model {name} is neither a folder nor in the cache {}, and cannot be downloaded: {error}; give the \
-             path of a folder with config.json, tokenizer.json and model.safetensors",
+            "the model {name} is neither a folder nor in the cache {}, and cannot be downloaded: {problem}",
             cache.display()
         );
         Failure::input(path, problem)
@@ -80,23 +83,52 @@ pub(crate) fn resolve(model: &str, quiet: bool) -> Result<Found, Failure> {
     Ok(Found { folder, name })
 }
 
-fn download(repo: Repo, cache: &Path, quiet: bool) -> Result<PathBuf, hf_hub::api::sync::ApiError> {
+/// Fetches a model's files into the cache; returns its folder there, or what kept it from that.
+fn download(repo: Repo, cache: &Path, quiet: bool) -> Result<PathBuf, String> {
     let mut builder =
         ApiBuilder::from_env().with_cache_dir(cache.to_owned()).with_progress(!quiet).with_retries(3);
     if let Ok(token) = env::var("HF_TOKEN") {
         builder = builder.with_token(Some(token));
     }
-    let api = builder.build()?.repo(repo);
+    let api = builder.build().map_err(|error| problem_of(&error))?.repo(repo);
+    let present = api.info().map_err(|error| problem_of(&error))?.siblings;
+    let present = |file: &&&str| present.iter().any(|sibling| sibling.rfilename == **file);
+    for (places, file) in [(TOKENIZERS, "tokenizer.json"), (WEIGHTS, "model.safetensors")] {
+        if places.iter().find(present).is_none() {
+            return Err(format!(
+                "its repository has no {file}; serve it behind an OpenAI-compatible service and give --model-url"
+            ));
+        }
+    }
     let mut folder = PathBuf::new();
-    let present = api.info()?.siblings;
-    // The list is in the order of need: what is refused should be refused before the weights are fetched.
-    for file in FILES.iter().filter(|file| present.iter().any(|sibling| sibling.rfilename == **file)) {
-        let path = api.get(file)?;
+    for file in SMALL_FILES.iter().chain(&TOKENIZERS).chain(&WEIGHTS).filter(present) {
+        let path = api.get(file).map_err(|error| problem_of(&error))?;
         if !file.contains('/') {
             folder = folder_of(&path);
         }
     }
     Ok(folder)
+}
+
+/// What the hub's answer means, and what to do.
+fn problem_of(error: &ApiError) -> String {
+    let status = match error {
+        ApiError::RequestError(error) => match **error {
+            ureq::Error::StatusCode(status) => Some(status),
+            _ => None,
+        },
+        _ => None,
+    };
+    match status {
+        Some(status @ (401 | 403)) => format!(
+            "the hub answered {status}: it has no such model, or not for everybody; check the name, or give the hub's \
+             token in HF_TOKEN"
+        ),
+        Some(status @ 404) => format!("the hub answered {status}: it has no model of this name; check it"),
+        _ => format!(
+            "{error}; try again, or give the path of a folder with config.json, tokenizer.json and model.safetensors"
+        ),
+    }
 }
 
 fn folder_of(file: &Path) -> PathBuf {

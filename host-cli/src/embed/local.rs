@@ -81,7 +81,10 @@ impl LocalModel {
                 settings.most_chars = settings.most_tokens.map(|most| most * vocabulary.median_chars);
                 Encoder::Static(StaticModel::load(&tensors)?)
             }
-            Kind::StaticEmbedding => Encoder::Static(StaticModel::load(&tensors)?),
+            Kind::StaticEmbedding => {
+                settings.own_limit = true;
+                Encoder::Static(StaticModel::load(&tensors)?)
+            }
         };
         let how = format!("{:?} {} {settings:?}", folder.kind, folder.normalize);
         for part in [&tokenizer[..], file.bytes(), how.as_bytes()] {

@@ -19,6 +19,7 @@ pub(crate) struct Embedded<'a> {
 /// Why a model stopped.
 pub(crate) enum Stop {
     /// It will not take one of the texts: too long, or empty.
+    #[cfg_attr(not(feature = "endpoint"), allow(dead_code, reason = "only services refuse a text"))]
     Refused {
         /// The place of the text in the list that was asked for.
         text: usize,

@@ -18,6 +18,8 @@ pub(crate) struct TextTokenizer {
 pub(crate) struct TokenSettings {
     /// Texts are cut off after so many tokens, special ones included.
     pub(crate) most_tokens: Option<usize>,
+    /// Where there is no such limit, the tokenizer's own counts, if it has one.
+    pub(crate) own_limit: bool,
     /// Texts are cut off after so many characters, before they are split into tokens.
     pub(crate) most_chars: Option<usize>,
     /// Texts are written in lower case first.
@@ -47,8 +49,10 @@ impl TextTokenizer {
         };
         let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(fail)?;
         tokenizer.with_padding(None);
-        let truncation =
-            settings.most_tokens.map(|max_length| TruncationParams { max_length, ..Default::default() });
+        let truncation = match settings.most_tokens {
+            Some(max_length) => Some(TruncationParams { max_length, ..Default::default() }),
+            None => tokenizer.get_truncation().filter(|_| settings.own_limit).cloned(),
+        };
         tokenizer.with_truncation(truncation).map_err(fail)?;
         Ok(Self { tokenizer, settings })
     }

@@ -1,11 +1,18 @@
 //! From text to vectors: local models, services, the cache, and which model an adapter is for.
 
+use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
+use std::io::Read as _;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
 use std::time::Instant;
 
 use base64::Engine as _;
 use host_cli::vectors::Matrix;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use crate::service::{DIM, Reply, Service, answer, answer_of, vector};
@@ -57,7 +64,7 @@ fn assert_agree(found: &Path, expected: &Path, texts: &[String], least: f64) {
 #[test]
 fn every_family_embeds_as_the_python_libraries_do() {
     let texts = fixture_texts();
-    for family in ["bert", "xlm-roberta", "mpnet", "distilbert", "model2vec"] {
+    for family in ["bert", "xlm-roberta", "mpnet", "distilbert", "model2vec", "static-embedding"] {
         let folder = Folder::new();
         let expected = fixtures().join(family).join("expected.npy");
         let texts = &texts[..Matrix::load(&expected).expect("the fixture").rows()];
@@ -500,6 +507,46 @@ fn a_service_that_is_not_there_is_named_at_once() {
         2,
         &["begins with http:// or https://"],
     );
+}
+
+/// A server with a certificate of its own making, and how many connections it got.
+///
+/// `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 36500 -subj /CN=localhost -addext
+/// subjectAltName=DNS:localhost,IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE`, both files in DER.
+fn self_signed() -> (String, Arc<AtomicUsize>) {
+    let read = |name: &str| std::fs::read(fixtures().join("../tls").join(name)).expect("the fixture");
+    let key = PrivateKeyDer::Pkcs8(read("key.der").into());
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![read("certificate.der").into()], key)
+        .expect("a certificate and its key");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("https://{}/v1", listener.local_addr().expect("bound"));
+    let (config, connections) = (Arc::new(config), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&connections);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            count.fetch_add(1, Ordering::Relaxed);
+            let connection = ServerConnection::new(Arc::clone(&config)).expect("a connection");
+            // Whoever looks at the certificate hangs up here.
+            let _ = StreamOwned::new(connection, stream).read(&mut [0]);
+        }
+    });
+    (url, connections)
+}
+
+#[test]
+fn a_service_whose_certificate_nobody_vouches_for_is_refused_at_once() {
+    let (folder, (url, connections)) = (service_folder(), self_signed());
+    let words = format!("embed data.json -o v --no-cache --requests 1 --model m --model-url {url}");
+    folder.refuses(
+        &words,
+        3,
+        &[&url, "not safe (invalid peer certificate: UnknownIssuer)", "a public authority vouches for"],
+    );
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
 }
 
 #[test]

@@ -7,6 +7,8 @@ mod documentation;
 #[cfg(all(feature = "models", feature = "endpoint"))]
 mod embed;
 mod evaluate;
+#[cfg(feature = "models")]
+mod hub;
 mod inspect;
 mod output;
 mod refusals;
