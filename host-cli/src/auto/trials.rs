@@ -281,7 +281,7 @@ mod tests {
             for b in &trials[at + 1..] {
                 let settings = |trial: &Trial| {
                     let settings = Settings { epochs: 0, ..trial.settings.clone() };
-                    serde_json::to_string(&settings).expect("settings")
+                    (serde_json::to_string(&settings).expect("settings"), trial.settings.start)
                 };
                 assert_eq!(a.to_string() == b.to_string(), settings(a) == settings(b), "{a}");
             }
