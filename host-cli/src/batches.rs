@@ -52,6 +52,7 @@ impl<'a> Batches<'a> {
         for pair in pairs {
             candidates.place_of(pair.document, corpus.text_group(pair.document));
         }
+        let known_negatives = settings.recipe == Recipe::Single;
         let negatives = settings.negatives.unwrap_or(match candidates.documents.len() {
             0..=MOST_POSITIVES => Negatives::Positives,
             _ => Negatives::InBatch,
@@ -59,11 +60,21 @@ impl<'a> Batches<'a> {
         let mut documents = Vec::new();
         let mut most_candidates = candidates.documents.len();
         match negatives {
-            Negatives::Positives => index.documents().gather(&candidates.documents, &mut documents)?,
+            Negatives::Positives => {
+                if known_negatives {
+                    for &document in task.queries().iter().flat_map(|query| query.negatives) {
+                        candidates.place_of(document, corpus.text_group(document));
+                    }
+                }
+                most_candidates = candidates.documents.len();
+                index.documents().gather(&candidates.documents, &mut documents)?;
+            }
             Negatives::InBatch => {
                 candidates.clear(|document| corpus.text_group(document));
-                documents.reserve_exact(batch_size * dim);
-                most_candidates = batch_size;
+                let most = task.queries().iter().map(|query| query.negatives.len()).max().unwrap_or(0);
+                let each = if known_negatives { 1 + most } else { 1 };
+                most_candidates = batch_size.saturating_mul(each).min(corpus.len().max(batch_size));
+                documents.reserve_exact(most_candidates * dim);
             }
             Negatives::Corpus => {
                 candidates.clear(|document| corpus.text_group(document));
@@ -133,6 +144,13 @@ impl<'a> Batches<'a> {
                 self.candidates.places[pair.document as usize] = ABSENT;
             }
             self.targets.push(self.candidates.place_of(pair.document, corpus.text_group(pair.document)));
+        }
+        if in_batch && self.settings.recipe == Recipe::Single {
+            for &pair in chosen {
+                for &document in self.task.query(self.pairs[pair as usize].query as usize).negatives {
+                    self.candidates.place_of(document, corpus.text_group(document));
+                }
+            }
         }
         if in_batch {
             self.index.documents().gather(&self.candidates.documents, &mut self.documents)?;

@@ -33,9 +33,9 @@ pub enum Recipe {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Negatives {
-    /// The positives of the other pairs in the batch
+    /// The positives of the other pairs in the batch, and what `negative_docs` lists for its queries
     InBatch,
-    /// The positives of all training queries
+    /// The positives of all training queries, and all that `negative_docs` lists
     Positives,
     /// All documents of the corpus
     Corpus,
@@ -580,7 +580,9 @@ pub(crate) fn require_negatives(
         Recipe::Reference => document,
     };
     let first = pairs.first().map(|pair| identity(pair.document));
-    let mut others = pairs.iter().map(|pair| pair.document);
+    let listed = task.queries().iter().flat_map(|query| query.negatives.iter().copied());
+    let listed = listed.filter(|_| settings.recipe == Recipe::Single);
+    let mut others = pairs.iter().map(|pair| pair.document).chain(listed);
     let mut all = (0..).take(corpus.len());
     let differs = |document: u32| Some(identity(document)) != first;
     let enough = match settings.negatives {

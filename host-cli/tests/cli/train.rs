@@ -449,3 +449,47 @@ fn the_order_of_a_json_object_is_the_order_of_training() {
     folder.write("reordered.json", data.json(true));
     assert_ne!(losses("train.json"), losses("reordered.json"));
 }
+
+#[test]
+fn documents_listed_as_negatives_are_told_apart_from_the_answers() {
+    let folder = Folder::with_data();
+    let mut data = Data::small();
+    // Documents that answer nothing, near to what the queries look like.
+    for (at, query) in data.queries.clone().iter().take(3).enumerate() {
+        data.documents.push(Text {
+            id: format!("near-{at}"),
+            text: format!("near {at}"),
+            vector: query.vector.clone(),
+        });
+    }
+    let with = data.json(true);
+    let listed = r#", "negative_docs": {"q1-0-0": ["near-0", "near-1"], "q1-5-1": ["near-2"]}}"#;
+    folder.write("without.json", &with);
+    folder.write("with.json", format!("{}{listed}", with.strip_suffix('}').expect("an object")));
+    let loss = |name: &str, flags: &str| {
+        let train = format!("train {name} --validation test.json --lr 0 --epochs 1 --force {flags}");
+        numbers(&folder.json(&train), "/train/loss")[0]
+    };
+    for flags in ["--negatives positives", "--negatives in-batch --batch-size 40"] {
+        let (with, without) = (loss("with.json", flags), loss("without.json", flags));
+        assert!(with > without + 0.01, "{flags}: {with} against {without}");
+    }
+    // The whole corpus has them anyway; the reference does not know of them.
+    for flags in ["--negatives corpus", "--recipe reference"] {
+        assert_eq!(loss("with.json", flags).to_bits(), loss("without.json", flags).to_bits(), "{flags}");
+    }
+}
+
+#[test]
+fn a_single_answer_can_be_told_apart_from_listed_negatives() {
+    let folder = Folder::with_data();
+    let mut data = Data::new(2, DIM, 1);
+    data.queries.truncate(2);
+    data.answers.truncate(2);
+    let json = data.json(true);
+    let listed = r#", "negative_docs": {"q1-0-0": ["d1-1"]}}"#;
+    folder.write("one.json", format!("{}{listed}", json.strip_suffix('}').expect("an object")));
+    let report = folder.json("train one.json --validation test.json --epochs 2 -o a.qad");
+    assert!(numbers(&report, "/train/loss")[0] > 0.0);
+    folder.refuses("train one.json --recipe reference -o b.qad", 3, &["with one document between them"]);
+}
