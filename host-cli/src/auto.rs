@@ -6,8 +6,9 @@ pub mod plan;
 pub mod trials;
 pub mod verdict;
 
+use core::time::Duration;
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use query_adapter::Lanes;
 

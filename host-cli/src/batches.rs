@@ -58,7 +58,7 @@ impl<'a> Batches<'a> {
             _ => Negatives::InBatch,
         });
         let mut documents = Vec::new();
-        let mut most_candidates = candidates.documents.len();
+        let most_candidates;
         match negatives {
             Negatives::Positives => {
                 if known_negatives {

@@ -38,7 +38,7 @@ const LEAST_SECOND_ORDER: u64 = 128;
 const LEAST_FIRST_ORDER: u64 = 256;
 
 /// The most elements that preconditioned queries may take: they are all in memory.
-const MOST_PRECONDITIONED: usize = 1 << 26;
+const MOST_PRECONDITIONED: u64 = 1 << 26;
 
 /// The most documents of a corpus that each step goes over.
 const MOST_DOCUMENTS: usize = 1 << 16;
@@ -205,7 +205,7 @@ fn pairs(task: &RetrievalTask) -> u64 {
 /// What of the data decides how much work a trial is.
 struct Shape {
     dim: u64,
-    queries: usize,
+    queries: u64,
     documents: u64,
     /// Documents that answer a query.
     answers: u64,
@@ -220,7 +220,7 @@ impl Shape {
         }
         Self {
             dim: task.dim() as u64,
-            queries: task.queries().len(),
+            queries: task.queries().len() as u64,
             documents: task.corpus().len() as u64,
             answers: is_answer.iter().filter(|&&is_answer| is_answer).count() as u64,
         }
@@ -230,7 +230,7 @@ impl Shape {
     fn fit(&self, mut trial: Trial) -> Option<Trial> {
         let settings = &mut trial.settings;
         let preconditioned = settings.precondition.is_some();
-        if preconditioned && self.queries.saturating_mul(self.dim as usize) > MOST_PRECONDITIONED {
+        if preconditioned && self.queries.saturating_mul(self.dim) > MOST_PRECONDITIONED {
             return None;
         }
         match settings.negatives {

@@ -1,8 +1,9 @@
 //! `train` with the recipe `auto`: nothing to set.
 
 use core::fmt::Write as _;
+use core::time::Duration;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use comfy_table::{CellAlignment, Table};
 use query_adapter::Level;
