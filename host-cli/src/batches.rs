@@ -16,6 +16,16 @@ use crate::texts::TextKey;
 /// second-level cache.
 const CORPUS_BLOCK: usize = 256;
 
+/// Nearest documents of a query that are looked at for negatives.
+const LOOKED_AT: usize = 32;
+
+/// Negatives that are mined for a query, at most, and about how many for all.
+pub(crate) const MINED_EACH: usize = 8;
+pub(crate) const MINED: usize = 8192;
+
+/// How near a mined negative may be, as a share of the nearest answer's nearness.
+const CERTAIN: f64 = 0.95;
+
 /// Fills the buffers of one batch after another; nothing is allocated per step.
 pub(crate) struct Batches<'a> {
     task: &'a RetrievalTask,
@@ -60,7 +70,12 @@ impl<'a> Batches<'a> {
         let mut documents = Vec::new();
         let most_candidates;
         match negatives {
-            Negatives::Positives => {
+            Negatives::Positives | Negatives::Mined => {
+                if negatives == Negatives::Mined {
+                    for document in mined(task, index)? {
+                        candidates.place_of(document, corpus.text_group(document));
+                    }
+                }
                 if known_negatives {
                     for &document in task.queries().iter().flat_map(|query| query.negatives) {
                         candidates.place_of(document, corpus.text_group(document));
@@ -181,6 +196,35 @@ impl<'a> Batches<'a> {
         };
         Ok((batch, &mut self.scratch))
     }
+}
+
+/// For each query the documents nearest to it that do not answer it, but for those nearly as near as the nearest answer:
+/// they may be answers that no one has labelled.
+fn mined(task: &RetrievalTask, index: &Index) -> Result<Vec<u32>, Failure> {
+    let corpus = task.corpus();
+    let mut mined = Vec::new();
+    let each = (MINED / task.queries().len()).clamp(1, MINED_EACH);
+    let (mut vectors, mut documents) = (Vec::new(), Vec::new());
+    for (query, nearest) in index.nearest(task, LOOKED_AT)?.into_iter().enumerate() {
+        let answers = task.query(query).positives;
+        let is_answer = |document: u32| {
+            answers.iter().any(|p| corpus.text_group(p.document) == corpus.text_group(document))
+        };
+        documents.clear();
+        documents.extend(answers.iter().map(|p| p.document));
+        documents.extend(nearest.into_iter().filter(|&document| !is_answer(document)));
+        index.documents().gather(&documents, &mut vectors)?;
+        let query = task.query_vector(query);
+        let nearness = |vector: &[f32]| -> f64 {
+            vector.iter().zip(query).map(|(&d, &q)| f64::from(d) * f64::from(q)).sum()
+        };
+        let mut near = vectors.chunks_exact(query.len()).map(nearness);
+        let answer = near.by_ref().take(answers.len()).fold(f64::NEG_INFINITY, f64::max);
+        let others = documents[answers.len()..].iter().zip(near);
+        let certain = others.filter(|(_, near)| *near <= CERTAIN * answer);
+        mined.extend(certain.map(|(&document, _)| document).take(each));
+    }
+    Ok(mined)
 }
 
 const ABSENT: u32 = u32::MAX;

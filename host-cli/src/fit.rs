@@ -37,6 +37,8 @@ pub enum Negatives {
     InBatch,
     /// The positives of all training queries, and all that `negative_docs` lists
     Positives,
+    /// Those, and for each query the documents nearest to it that do not answer it, as the base sees them
+    Mined,
     /// All documents of the corpus
     Corpus,
 }
@@ -586,7 +588,7 @@ pub(crate) fn require_negatives(
     let mut all = (0..).take(corpus.len());
     let differs = |document: u32| Some(identity(document)) != first;
     let enough = match settings.negatives {
-        Some(Negatives::Corpus) => all.any(differs),
+        Some(Negatives::Corpus | Negatives::Mined) => all.any(differs),
         _ => others.any(differs),
     };
     if enough {

@@ -79,6 +79,18 @@ impl Index {
         Ok(parts.into_iter().flatten().collect())
     }
 
+    /// The `depth` best documents of each query, at most [`DEPTH`], without an adapter.
+    ///
+    /// # Errors
+    ///
+    /// As [`rank`](Self::rank).
+    pub(crate) fn nearest(&self, task: &RetrievalTask, depth: usize) -> Result<Vec<Vec<u32>>, Failure> {
+        let parts = self.search::<Vec<Lanes>, _>(task, None, |part: &mut Vec<Vec<u32>>, _, best| {
+            part.push(best.iter().take(depth).map(|found| found.document).collect());
+        })?;
+        Ok(parts.into_iter().flatten().collect())
+    }
+
     /// The standard metrics of a task's queries, with binary gain.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use query_adapter::{Decay, Optimizer, OptimizerKind};
 use serde::Serialize;
 
 use super::plan::{Plan, Round};
+use crate::batches::{MINED, MINED_EACH};
 use crate::fit::{MOST_POSITIVES, Negatives, Recipe, Settings};
 use crate::retrieval_task::RetrievalTask;
 
@@ -41,7 +42,7 @@ const LEAST_FIRST_ORDER: u64 = 256;
 const MOST_PRECONDITIONED: u64 = 1 << 26;
 
 /// The most documents of a corpus that each step goes over.
-const MOST_DOCUMENTS: usize = 1 << 16;
+const MOST_DOCUMENTS: u64 = 1 << 16;
 
 /// A fit that is looked at after several epochs.
 #[derive(Clone, Debug)]
@@ -91,6 +92,7 @@ impl fmt::Display for Trial {
         let negatives = match negatives {
             Some(Negatives::InBatch) => "in-batch",
             Some(Negatives::Corpus) => "corpus",
+            Some(Negatives::Mined) => "mined",
             _ => "positives",
         };
         write!(f, ", scale {scale}, negatives {negatives}")?;
@@ -235,10 +237,11 @@ impl Shape {
         }
         match settings.negatives {
             // The whole corpus answers questions: there is no difference.
-            Some(Negatives::Corpus)
-                if self.documents == self.answers || self.documents > MOST_DOCUMENTS as u64 =>
-            {
-                None
+            Some(Negatives::Corpus) if self.documents == self.answers => None,
+            // Nearly as good, and no more work in a larger corpus.
+            Some(Negatives::Corpus) if self.documents > MOST_DOCUMENTS => {
+                settings.negatives = Some(Negatives::Mined);
+                (self.answers <= MOST_POSITIVES as u64).then_some(trial)
             }
             Some(Negatives::Positives) if self.answers > MOST_POSITIVES as u64 => {
                 settings.negatives = Some(Negatives::InBatch);
@@ -259,6 +262,10 @@ impl Shape {
             Some(Negatives::InBatch) => u64::from(trial.settings.batch_size),
             // The scores are computed twice.
             Some(Negatives::Corpus) => self.documents * 4 / 3,
+            Some(Negatives::Mined) => {
+                let each = (MINED as u64 / self.queries).clamp(1, MINED_EACH as u64);
+                self.documents.min(self.answers + self.queries * each)
+            }
             _ => self.answers,
         };
         // Forward, backward and update; scores and their gradient.

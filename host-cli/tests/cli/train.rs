@@ -481,6 +481,48 @@ fn documents_listed_as_negatives_are_told_apart_from_the_answers() {
 }
 
 #[test]
+fn mined_negatives_are_near_but_not_nearer_than_the_answer() {
+    let folder = Folder::with_data();
+    let loss = |name: &str, negatives: &str| {
+        let train =
+            format!("train {name} --validation test.json --lr 0 --epochs 1 --force --negatives {negatives}");
+        numbers(&folder.json(&train), "/train/loss")[0]
+    };
+    let mut data = Data::small();
+    let unanswered = Data::new(10, DIM, 9);
+    data.documents.extend(unanswered.documents);
+    folder.write("some.json", data.json(true));
+    let (positives, mined, corpus) =
+        (loss("some.json", "positives"), loss("some.json", "mined"), loss("some.json", "corpus"));
+    assert!(positives < mined && mined <= corpus, "{positives} {mined} {corpus}");
+    // What is as near to a query as its answer may be an answer that no one labelled: it is left alone.
+    let unit = |at: usize, off: f32| {
+        (0..DIM)
+            .map(|k| {
+                if k == 0 {
+                    1.0
+                } else if k == at {
+                    off
+                } else {
+                    0.0
+                }
+            })
+            .collect()
+    };
+    let mut one = Data::new(3, DIM, 4);
+    one.queries.truncate(1);
+    one.answers.truncate(1);
+    one.queries[0].vector = unit(1, 0.0);
+    for (document, off) in one.documents.iter_mut().zip([0.0, 0.1, 0.75]) {
+        document.vector = unit(2, off);
+    }
+    folder.write("one.json", one.json(true));
+    // Its answer against the document at a cosine of 0.8, and against the one at 0.995 too.
+    assert!((loss("one.json", "mined") - (1.0 + (20.0_f64 * -0.2).exp()).ln()).abs() < 1e-6);
+    assert!(loss("one.json", "corpus") > 0.5);
+}
+
+#[test]
 fn a_single_answer_can_be_told_apart_from_listed_negatives() {
     let folder = Folder::with_data();
     let mut data = Data::new(2, DIM, 1);
