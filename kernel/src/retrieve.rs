@@ -110,7 +110,9 @@ pub fn reference_cosine_score(query: &[f32], document: &[f32]) -> f32 {
 }
 
 /// A document with its score.
+// `C`: so that the storage may be given from C.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(C)]
 pub struct Found {
     /// The score, never NaN.
     pub score: f32,

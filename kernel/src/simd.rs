@@ -51,10 +51,9 @@ pub(crate) trait Simd: Copy {
     /// With `n = bits(rounded) − magic`: the factors `2^(n >> 1)` and `2^(n − (n >> 1))`.
     fn split_power_of_two(self, rounded: Self::F32, magic: i32) -> (Self::F32, Self::F32);
 
-    /// `acc ← fma(panel[k], scalars[k], acc)` from `+0`, `k` ascending.
+    /// `acc ← fma(panel[k], scalars[k], acc)`, `k` ascending, as far as both reach.
     #[inline(always)]
-    fn chain_rows(self, panel: &[Lanes], scalars: &[f32]) -> Self::F32 {
-        let mut acc = self.splat(0.0);
+    fn chain_rows(self, panel: &[Lanes], scalars: &[f32], mut acc: Self::F32) -> Self::F32 {
         for (column, &scalar) in panel.iter().zip(scalars) {
             acc = self.fma(self.load(column), self.splat(scalar), acc);
         }
@@ -154,8 +153,8 @@ impl Simd for Scalar {
     }
     #[cfg(cortex_m_fpu)]
     #[inline(always)]
-    fn chain_rows(self, panel: &[Lanes], scalars: &[f32]) -> Self::F32 {
-        cortex_m::chain_rows(panel, scalars, Lanes::ZERO).0
+    fn chain_rows(self, panel: &[Lanes], scalars: &[f32], acc: Self::F32) -> Self::F32 {
+        cortex_m::chain_rows(panel, scalars, Lanes(acc)).0
     }
     #[cfg(cortex_m_fpu)]
     #[inline(always)]
