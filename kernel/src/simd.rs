@@ -87,6 +87,7 @@ pub(crate) trait Simd: Copy {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scalar;
 
+#[cfg(not(cortex_m_fpu))]
 #[inline(always)]
 fn zip3(a: [f32; LANES], b: [f32; LANES], c: [f32; LANES], f: impl Fn(f32, f32, f32) -> f32) -> [f32; LANES] {
     let mut out = a;
@@ -147,9 +148,17 @@ impl Simd for Scalar {
     fn sqrt(self, a: Self::F32) -> Self::F32 {
         a.map(math::sqrt)
     }
+    #[cfg(not(cortex_m_fpu))]
     #[inline(always)]
     fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
         zip3(a, b, c, math::fma)
+    }
+    #[cfg(cortex_m_fpu)]
+    #[inline(always)]
+    fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
+        let mut out = c;
+        cortex_m::fma_lanes(&a, &b, &mut out);
+        out
     }
     #[cfg(cortex_m_fpu)]
     #[inline(always)]
