@@ -2,16 +2,22 @@
 """Builds the programs of firmware/ for Cortex-M, runs each in QEMU, and compares their digests with this machine's.
 
 Prints a table of digests, a row for each target and each SIMD level of this machine, a table of what the programs
-take, and one of the functions in which they execute most instructions. Fails when two digests of a workload differ, when a program ends with another exit code than 0, when the linker
-finds no room in 1 MB of flash and 256 KB of RAM, or when a program that must not panic can.
+take, and one of the functions in which they execute most instructions. Fails when two digests of a workload differ or
+README.md has others, when a program ends with another exit code than 0, when the linker finds no room in 1 MB of flash
+and 256 KB of RAM, when a program that must not panic can, or when flash, RAM, stack or instructions have grown by more
+than 5 % over firmware/footprint.json, which has a record for each version of the compiler.
 
-    scripts/firmware.py [--target TRIPLE]
+    scripts/firmware.py [--target TRIPLE] [--targets] [--record]
+
+`--targets` adds what other processors of this kind of operating system compute, and WebAssembly, where their emulators
+and linkers are installed. `--record` writes the record.
 
 Needs QEMU (Debian: qemu-system-arm), readelf, a C compiler, and the target (`rustup target add thumbv7em-none-eabihf`).
 """
 
 import argparse
 import bisect
+import json
 import os
 import shutil
 import struct
@@ -23,6 +29,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 FIRMWARE = Path(__file__).resolve().parent.parent / "firmware"
+README = FIRMWARE.parent / "README.md"
+RECORD = FIRMWARE / "footprint.json"
+GROWTH = 0.05
+"""What a number of the record may grow by."""
+# The workloads whose digests README.md shows.
+SHOWN = ("apply-383-bias", "apply-383-int8", "train-128-bias", "search-f32", "search-f16", "search-int8")
 # ARMv8-M executes what is compiled for ARMv7E-M, so one target serves all four cores.
 TARGET = "thumbv7em-none-eabihf"
 SECONDS_PER_PROGRAM = 120
@@ -40,9 +52,27 @@ class Machine(NamedTuple):
     vectors: int | None = None
 
 
+class Target(NamedTuple):
+    """A processor on which the host's program runs in an emulator."""
+
+    name: str
+    triple: str
+    linker: str | None
+    runner: tuple[str, ...]
+    flags: str = ""
+
+
+TARGETS = (
+    Target("aarch64", "aarch64-unknown-linux-gnu", "aarch64-linux-gnu-gcc", ("qemu-aarch64-static", "-L", "/usr/aarch64-linux-gnu")),
+    Target("wasm32", "wasm32-wasip1", None, ("node", "--no-warnings", str(FIRMWARE / "wasi.mjs")), "-C target-feature=+simd128"),
+)
+
+
 class Program(NamedTuple):
     name: str
     features: tuple[str, ...]
+    profile: str = "device"
+    flags: str = ""
 
 
 MACHINES = (
@@ -54,8 +84,11 @@ MACHINES = (
 PROGRAMS = (
     Program("arithmetic", ()),
     Program("apply", ("image",)),
+    Program("apply_int8", ("image",)),
+    Program("search", ("image",)),
     Program("refuse", ("image",)),
-    Program("train", ("train",)),
+    # By itself `opt-level = "s"` inlines so little that it sees chunk lengths of 0 where none can be, and links a panic.
+    Program("train", ("train",), "device-small", "-C llvm-args=-inline-threshold=120"),
 )
 # The check for panics is seen to find this one.
 PANICKING = Program("panics", ("panics",))
@@ -83,11 +116,12 @@ def build(program: Program, machine: Machine, target: str) -> Path:
     """Links a program into the memory of a machine: the path of its ELF file."""
     features = ("--features", ",".join(program.features)) if program.features else ()
     run(
-        "cargo", "build", "--locked", "--quiet", "--release", "--package", "query-adapter-programs",
+        "cargo", "build", "--locked", "--quiet", "--profile", program.profile, "--package", "query-adapter-programs",
         "--bin", program.name, "--target", target, *features,
         FIRMWARE_MACHINE=machine.memory,
+        **{f"CARGO_TARGET_{target.replace('-', '_').upper()}_RUSTFLAGS": program.flags},
     )
-    return target_directory() / target / "release" / program.name
+    return target_directory() / target / program.profile / program.name
 
 
 def run_in_qemu(program: Program, machine: Machine, elf: Path, *more: str) -> subprocess.CompletedProcess[str]:
@@ -114,9 +148,16 @@ def run_in_qemu(program: Program, machine: Machine, elf: Path, *more: str) -> su
     return done
 
 
-def digests_of_device(program: Program, machine: Machine, elf: Path) -> dict[str, str]:
-    """workload -> digest."""
-    return dict(line.split() for line in run_in_qemu(program, machine, elf).stdout.splitlines())
+def digests_of_device(program: Program, machine: Machine, elf: Path) -> tuple[dict[str, str], dict[str, int]]:
+    """workload -> digest, and workload -> bytes of stack."""
+    digests, stack = {}, {}
+    for line in run_in_qemu(program, machine, elf).stdout.splitlines():
+        match line.split():
+            case [workload, digest]:
+                digests[workload] = digest
+            case [workload, "stack", number]:
+                stack[workload] = int(number)
+    return digests, stack
 
 
 def build_counter(directory: Path) -> Path:
@@ -139,8 +180,35 @@ def executed_instructions(program: Program, machine: Machine, elf: Path, plugin:
 
 def digests_of_host() -> dict[str, dict[str, str]]:
     """level -> workload -> digest, of this machine."""
+    return by_level(run("cargo", "run", "--locked", "--quiet", "--release", "--package", "query-adapter-expected"))
+
+
+def digests_of_target(target: Target) -> dict[str, dict[str, str]]:
+    """level -> workload -> digest, by an emulator; nothing, said aloud, where it is not installed."""
+    tools = [tool for tool in (target.linker, target.runner[0]) if tool]
+    missing = [tool for tool in tools if not shutil.which(tool)]
+    libraries = subprocess.run(
+        ["rustc", "--print", "target-libdir", "--target", target.triple], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    if not (libraries and Path(libraries).is_dir()):
+        missing.append(f"the target {target.triple}")
+    if missing:
+        print(f"SKIPPED {target.name}: {', '.join(missing)} not installed")
+        return {}
+    key = target.triple.replace("-", "_").upper()
+    settings = {"RUSTFLAGS": target.flags} | ({f"CARGO_TARGET_{key}_LINKER": target.linker} if target.linker else {})
+    run(
+        "cargo", "build", "--locked", "--quiet", "--release", "--package", "query-adapter-expected",
+        "--target", target.triple, **settings,
+    )
+    suffix = ".wasm" if target.triple.startswith("wasm") else ""
+    program = target_directory() / target.triple / "release" / f"query-adapter-expected{suffix}"
+    return by_level(run(*target.runner, program))
+
+
+def by_level(output: str) -> dict[str, dict[str, str]]:
+    """level -> workload -> digest."""
     levels: dict[str, dict[str, str]] = {}
-    output = run("cargo", "run", "--locked", "--quiet", "--release", "--package", "query-adapter-expected")
     for line in output.splitlines():
         level, workload, digest = line.split()
         levels.setdefault(level, {})[workload] = digest
@@ -177,6 +245,50 @@ def sections(elf: Path) -> dict[str, int]:
     return sizes
 
 
+def kernel_code(elf: Path) -> int:
+    """Bytes of code that are the kernel's, or that hold some of it: all but what only a program has."""
+    total = sections(elf).get(".text", 0)
+    own = ("cortex_m_rt", "cortex_m_semihosting", "programs::print", "programs::report", "programs::stop", "stack::used_by", "workloads::digest", "workloads::numbers",
+           "__syscall", "Reset", "DefaultHandler", "DefaultPreInit", "HardFault", "crc::")
+    lines = (line.split(maxsplit=7) for line in run("readelf", "-sWC", elf).splitlines())
+    for fields in lines:
+        if len(fields) == 8 and fields[3] == "FUNC" and any(part in fields[7] for part in own):
+            total -= int(fields[2])
+    return total
+
+
+def compiler() -> str:
+    """`rustc 1.95.0`: without the commit and the date."""
+    return " ".join(run("rustc", "--version").split()[:2])
+
+
+def growth(found: dict[str, dict[str, int]], record: dict[str, dict[str, int]]) -> list[str]:
+    """What has grown too much, one sentence each."""
+    wrong = []
+    for program, numbers in found.items():
+        for what, number in numbers.items():
+            allowed = record.get(program, {}).get(what)
+            if allowed is None:
+                wrong.append(f"{program} {what} has no record: scripts/firmware.py --record")
+            elif number > allowed * (1 + GROWTH):
+                wrong.append(f"{program} {what} is {number:,}, more than 5 % over the record of {allowed:,}")
+    return wrong
+
+
+def shown_digests() -> dict[str, list[str]]:
+    """The rows of README.md's table of digests: target -> digests, as SHOWN orders them."""
+    rows, header = {}, "| | " + " | ".join(f"`{workload}`" for workload in SHOWN) + " |"
+    _, found, rest = README.read_text(encoding="utf-8").partition(header + "\n")
+    if not found:
+        raise Refused(f"README.md has no table with this header: {header}")
+    for line in rest.splitlines()[1:]:
+        if not line.startswith("|"):
+            break
+        name, *digests = (cell.strip().strip("`") for cell in line.strip("|").split("|"))
+        rows[name] = digests
+    return rows
+
+
 def table(header: list[str], rows: list[list[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -185,7 +297,10 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", default=TARGET, help=f"the compilation target [{TARGET}]")
-    target = parser.parse_args().target
+    parser.add_argument("--targets", action="store_true", help="other processors and WebAssembly too")
+    parser.add_argument("--record", action="store_true", help="write the record of sizes and instructions")
+    options = parser.parse_args()
+    target = options.target
     for tool in ("qemu-system-arm", "readelf"):
         if not shutil.which(tool):
             raise Refused(f"{tool} is not installed")
@@ -193,22 +308,34 @@ def main() -> int:
     wrong = []
     expected = digests_of_host()
     found = {f"this machine, {level}": digests for level, digests in expected.items()}
+    if options.targets:
+        for other in TARGETS:
+            found |= {f"{other.name}, {level}": digests for level, digests in digests_of_target(other).items()}
     footprint, executed = [], []
+    numbers_of: dict[str, dict[str, int]] = {}
     for machine in MACHINES:
         digests = found[f"{machine.core} in QEMU"] = {}
         for program in PROGRAMS:
             elf = build(program, machine, target)
-            digests |= digests_of_device(program, machine, elf)
+            more, stack = digests_of_device(program, machine, elf)
+            digests |= more
             if machine is not MACHINES[0]:
                 continue
             wrong += [f"{program.name} can panic: {symbol}" for symbol in panics(elf)]
             sizes = sections(elf)
-            numbers = [sizes.get(name, 0) for name in (".text", ".rodata", ".data", ".bss")]
-            footprint.append([program.name, *(f"{number:,}" for number in numbers)])
+            numbers = numbers_of[program.name] = {
+                "code": sizes.get(".text", 0),
+                "of it kernel": kernel_code(elf),
+                "constants": sizes.get(".rodata", 0),
+                "static RAM": sizes.get(".data", 0) + sizes.get(".bss", 0),
+                "stack": max(stack.values(), default=0),
+            }
+            footprint.append([program.name, *(f"{number:,}" for number in numbers.values())])
     with tempfile.TemporaryDirectory() as directory:
         plugin = build_counter(Path(directory))
         for program in PROGRAMS:
             counts = executed_instructions(program, MACHINES[0], build(program, MACHINES[0], target), plugin)
+            numbers_of[program.name]["instructions"] = counts.total()
             executed.append([program.name, "all", f"{counts.total():,}"])
             for name, count in counts.most_common():
                 if count >= SHOWN_SHARE * counts.total():
@@ -218,12 +345,29 @@ def main() -> int:
 
     workloads = list(next(iter(expected.values())))
     for workload in workloads:
-        if len({digests.get(workload) for digests in found.values()}) != 1:
+        # What a big-endian machine cannot open in place, it leaves out.
+        if len({digests[workload] for digests in found.values() if workload in digests}) != 1:
             wrong.append(f"the digests of {workload} differ")
+    shown = shown_digests()
+    for who, digests in found.items():
+        name = who.replace("this machine, ", f"{os.uname().machine.replace('_', '-')}, ")
+        expected_row = [digests.get(workload, "") for workload in SHOWN]
+        if name not in shown:
+            wrong.append(f"README.md has no digests of {name}: | {name} | " + " | ".join(f"`{d}`" for d in expected_row) + " |")
+        elif shown[name] != expected_row:
+            wrong.append(f"README.md has other digests of {name}")
+    records = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+    if options.record:
+        records[compiler()] = numbers_of
+        RECORD.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
+    elif compiler() in records:
+        wrong += growth(numbers_of, records[compiler()])
+    else:
+        print(f"{compiler()} has no record in {RECORD.name}: sizes and instructions are not compared")
     rows = [[who, *(digests.get(workload, "missing") for workload in workloads)] for who, digests in found.items()]
     print(table(["", *workloads], rows))
     print()
-    print(table(["program", "code", "constants", "initialised RAM", "other static RAM"], footprint))
+    print(table(["program", "code", "of it kernel", "constants", "static RAM", "stack"], footprint))
     print()
     print(table(["program", "function", f"executed instructions, {MACHINES[0].core}"], executed))
     for sentence in wrong:

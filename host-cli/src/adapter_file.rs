@@ -116,6 +116,12 @@ impl AdapterFile {
         Image::parse(&self.bytes).map_err(|error| self.refused(error))
     }
 
+    /// The file's bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The size of the file in bytes.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -15,6 +15,7 @@ pub mod dataset;
 pub mod defects;
 pub mod embed;
 pub mod evaluate;
+pub mod export;
 pub mod failure;
 pub mod files;
 pub mod fit;

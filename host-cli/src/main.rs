@@ -10,7 +10,7 @@ use host_cli::options::{CheckOptions, Command, Options, SimdLevel};
 use host_cli::parallel::limit_threads;
 use host_cli::retrieval_task::RetrievalTask;
 use host_cli::vectors::Embeddings;
-use host_cli::{apply, check, embed, evaluate, inspect, synthesize, train};
+use host_cli::{apply, check, embed, evaluate, export, inspect, synthesize, train};
 use query_adapter::Level;
 
 fn main() -> ExitCode {
@@ -45,6 +45,7 @@ fn run(command: &Command) -> Result<String, Failure> {
             apply::run(options, level(options.simd)?, &mut notes(options.quiet)).map(|()| String::new())
         }
         Command::Inspect(options) => inspect::run(options),
+        Command::Export(options) => export::run(options).map(|()| String::new()),
         Command::Check(options) => cross_check(options),
         Command::Synthesize(options) => synthesize::run(options),
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::auto::trials::Effort;
+use crate::export::ExportOptions;
 use crate::fit::Negatives;
 
 /// Trains, evaluates and applies query adapters: a small matrix that bends a query embedding toward the right
@@ -42,6 +43,8 @@ pub enum Command {
     Apply(ApplyOptions),
     /// Print what an adapter file holds, and verify it.
     Inspect(InspectOptions),
+    /// Write an adapter as a source file in Rust or C, for a program that has it built in.
+    Export(ExportOptions),
     /// Cross-check the kernel against an independent f64 reference implementation.
     Check(CheckOptions),
     /// Write a made-up data set of any size, to see how time and memory grow.
@@ -57,7 +60,7 @@ impl Command {
             Self::Train(options) => options.common.threads,
             Self::Evaluate(options) => options.common.threads,
             Self::Apply(options) => options.threads,
-            Self::Inspect(_) | Self::Check(_) | Self::Synthesize(_) => None,
+            Self::Inspect(_) | Self::Export(_) | Self::Check(_) | Self::Synthesize(_) => None,
         }
     }
 }

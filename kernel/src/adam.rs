@@ -185,6 +185,10 @@ pub(crate) fn update_lanes<S: Simd>(
     w: &mut Lanes,
     moments: Option<(&mut Lanes, &mut Lanes)>,
 ) {
+    #[cfg(cortex_m_fpu)]
+    if S::WHOLE_CHAINS {
+        return update_each(u, &s.to_lanes(d_weight), anchor, w, moments);
+    }
     let gradient = s.mul(s.splat(u.coef), d_weight);
     let weight = s.load(w);
     let offset = anchor.map_or(weight, |anchor| s.sub(weight, s.load(anchor)));
@@ -205,6 +209,39 @@ pub(crate) fn update_lanes<S: Simd>(
         }
     };
     *w = s.to_lanes(new_weight);
+}
+
+/// [`update_lanes`] where sixteen lanes are sixteen turns of a loop: once in the program, however often it is called.
+#[cfg(cortex_m_fpu)]
+#[inline(never)]
+fn update_each(
+    u: &Update,
+    d_weight: &Lanes,
+    anchor: Option<&Lanes>,
+    w: &mut Lanes,
+    mut moments: Option<(&mut Lanes, &mut Lanes)>,
+) {
+    if let (OptimizerKind::AdamW, None, Some((m, v))) = (u.kind, anchor, &mut moments) {
+        let scalars = [
+            u.coef,
+            u.beta1,
+            u.one_minus_beta1,
+            u.beta2,
+            u.one_minus_beta2,
+            u.eps,
+            u.minus_decay,
+            u.minus_step,
+            u.r2,
+        ];
+        return crate::simd::cortex_m::adamw(&scalars, d_weight, w, m, v);
+    }
+    let (mut no_m, mut no_v) = (Lanes::ZERO, Lanes::ZERO);
+    let (m, v) = moments.unwrap_or((&mut no_m, &mut no_v));
+    let anchor = anchor.unwrap_or(&Lanes::ZERO);
+    let elements = w.0.iter_mut().zip(&mut m.0).zip(&mut v.0);
+    for (((w, m), v), (&d, &a)) in elements.zip(d_weight.0.iter().zip(&anchor.0)) {
+        (*w, *m, *v) = reference_update(u, d, a, *w, *m, *v);
+    }
 }
 
 /// Advances both moments and returns `m ÷ (sqrt(v) × r2 + eps)`.

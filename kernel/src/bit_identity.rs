@@ -105,6 +105,41 @@ fn all_levels_of_this_processor_are_here() {
 }
 
 #[test]
+fn a_weight_that_is_streamed_gives_the_same_bits() {
+    on_every_level!(level => {
+        for (in_dim, out_dim) in (1..=33).flat_map(|n| [(n, n), (n, 17), (33, n)]) {
+            for bias in [false, true] {
+                let stride = in_dim + usize::from(bias);
+                let weight = columns(&ordinary_values(LANES * linear_len(in_dim, out_dim, bias), 3));
+                let query = ordinary_values(in_dim, 4);
+                let adapter = Linear::from_lanes(in_dim, out_dim, bias, &weight[..], level).unwrap();
+                let (mut expected, mut found) = (vec![0.0; out_dim], vec![f32::NAN; out_dim]);
+                adapter.apply(&query, &mut expected).unwrap();
+                let mut buffer = vec![Lanes::ZERO; stride];
+                let read = |panel: usize, buffer: &mut [Lanes]| {
+                    buffer.copy_from_slice(&weight[panel * stride..][..stride]);
+                    Ok::<(), crate::Error>(())
+                };
+                crate::apply_streamed(level, bias, &query, &mut found, &mut buffer, read).unwrap();
+                assert_same(&found, &expected);
+            }
+        }
+        let refuse = |panel: usize, _: &mut [Lanes]| match panel {
+            0 => Ok(()),
+            _ => Err(crate::Error::ByteOrder),
+        };
+        let mut output = [7.0; 20];
+        let streamed = |buffer: &mut [Lanes], output: &mut [f32]| {
+            crate::apply_streamed(level, false, &[1.0, 2.0], output, buffer, refuse)
+        };
+        assert_eq!(streamed(&mut [Lanes::ZERO; 2], &mut output), Err(crate::Error::ByteOrder));
+        assert_eq!((output[15], output[16]), (0.0, 7.0));
+        assert!(streamed(&mut [Lanes::ZERO; 3], &mut output).is_err());
+        assert!(streamed(&mut [Lanes::ZERO; 2], &mut []).is_err());
+    });
+}
+
+#[test]
 fn a_score_that_is_no_number_is_refused_wherever_it_stands() {
     on_every_level!(level => {
         for bad in 0..LANES {

@@ -27,6 +27,7 @@ mod lanes;
 mod linear;
 pub mod math;
 mod normalize;
+mod quantized;
 pub mod reference;
 mod retrieve;
 #[cfg(feature = "train")]
@@ -45,8 +46,12 @@ pub use adam::{Optimizer, OptimizerKind, OptimizerState, Update};
 pub use cross_entropy::{Mask, MaskEntry};
 pub use error::Error;
 pub use lanes::{LANES, Lanes, MAX_DIM, PanelMatrix, panel_len, panels};
-pub use linear::{Linear, linear_len};
+pub use linear::{Linear, apply_streamed, linear_len};
 pub use normalize::{NORM_FLOOR, normalize_rows};
+pub use quantized::{
+    ByteLanes, DocumentPanels, HalfLanes, Int8Linear, encode_f16, encode_int8, encode_int8_adapter,
+    narrow_f16, search, widen_f16,
+};
 pub use retrieve::{Found, TopK, cosine_scores, normalize_queries, offer_block, score_documents};
 #[cfg(feature = "train")]
 pub use schedule::{Decay, Schedule};
@@ -64,6 +69,9 @@ const _: () = {
     shared::<Error>();
     shared::<PanelMatrix<&[Lanes]>>();
     shared::<Linear<&[Lanes]>>();
+    shared::<Int8Linear<'_>>();
+    shared::<DocumentPanels<'_>>();
+    shared::<TopK<'_>>();
     #[cfg(feature = "image")]
     shared::<image::Image<'_>>();
     #[cfg(feature = "train")]

@@ -205,6 +205,50 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Linear<S> {
     }
 }
 
+/// `output = W query + b` by a weight that cannot be borrowed, such as one in flash that is not memory-mapped.
+///
+/// `read(panel, buffer)` brings one panel after the other into `buffer`: `in_dim` elements, and one more with a bias.
+/// In an adapter file panel `p` lies `64 × p × buffer.len()` bytes behind the start of the weights, little-endian. The
+/// bits are those of [`Linear::apply`]. A buffer of one panel is all the memory it takes.
+///
+/// ```
+/// use query_adapter::{Error, Lanes, Level, apply_streamed};
+///
+/// let flash = [Lanes([0.5; 16]), Lanes([0.25; 16]), Lanes([1.0; 16])];
+/// let mut output = [0.0; 2];
+/// apply_streamed(Level::baseline(), true, &[2.0, 4.0], &mut output, &mut [Lanes::ZERO; 3], |panel, buffer| {
+///     buffer.copy_from_slice(&flash[panel * 3..][..3]);
+///     Ok::<(), Error>(())
+/// })?;
+/// assert_eq!(output, [3.0, 3.0]);
+/// # Ok::<(), Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Dimension`], [`Error::Length`] or [`Error::FlushToZero`] before anything is read or written. What `read`
+/// returns ends the call; the panels before it have been written to `output`.
+pub fn apply_streamed<E: From<Error>>(
+    level: Level,
+    bias: bool,
+    query: &[f32],
+    output: &mut [f32],
+    buffer: &mut [Lanes],
+    mut read: impl FnMut(usize, &mut [Lanes]) -> Result<(), E>,
+) -> Result<(), E> {
+    check_dim("in_dim", query.len())?;
+    check_dim("out_dim", output.len())?;
+    check_len("buffer", query.len() + usize::from(bias), buffer.len())?;
+    check_subnormals()?;
+    for (panel, outputs) in output.chunks_mut(LANES).enumerate() {
+        read(panel, buffer)?;
+        let lanes = apply_columns(level, buffer, query.len(), bias, query);
+        for (place, value) in outputs.iter_mut().zip(lanes.0) {
+            *place = value;
+        }
+    }
+    Ok(())
+}
+
 // What works on slices is not generic over the storage, so it is compiled once, here, and not in every crate that has a
 // storage of its own.
 

@@ -5,6 +5,8 @@
 //! This is the only file that names libm.
 
 #[cfg(feature = "train")]
+use crate::lanes::Lanes;
+#[cfg(feature = "train")]
 use crate::simd::Simd;
 
 /// `a × b + c` with one rounding, also where the processor has no such instruction, and also for subnormal results.
@@ -187,10 +189,23 @@ pub fn cos_pi(x: f32) -> f32 {
     sign * value
 }
 
+/// [`exp_lanes`] where sixteen lanes are sixteen turns of a loop: once in the program, however often it is called.
+#[cfg(feature = "train")]
+#[inline(never)]
+fn exp_each(mut x: Lanes) -> Lanes {
+    for value in &mut x.0 {
+        *value = exp(*value);
+    }
+    x
+}
+
 /// [`exp`] on sixteen lanes.
 #[cfg(feature = "train")]
 #[inline(always)]
 pub(crate) fn exp_lanes<S: Simd>(s: S, x: S::F32) -> S::F32 {
+    if S::WHOLE_CHAINS {
+        return s.load(&exp_each(s.to_lanes(x)));
+    }
     let x = s.max(s.splat(EXP_MIN), x);
     let x = s.min(s.splat(EXP_MAX), x);
     let magic = s.splat(ROUND);

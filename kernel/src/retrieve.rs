@@ -110,7 +110,9 @@ pub fn reference_cosine_score(query: &[f32], document: &[f32]) -> f32 {
 }
 
 /// A document with its score.
+// `C`: so that the storage may be given from C.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(C)]
 pub struct Found {
     /// The score, never NaN.
     pub score: f32,
@@ -192,10 +194,15 @@ impl<'a> TopK<'a> {
 
     /// The documents held, the best first.
     #[must_use]
-    pub fn into_sorted(self) -> &'a [Found] {
-        let held = self.storage.get_mut(..self.len).unwrap_or_default();
-        held.sort_unstable_by(|a, b| b.is_before(a).cmp(&a.is_before(b)));
-        held
+    pub fn into_sorted(mut self) -> &'a [Found] {
+        let held = self.len;
+        // The worst of those that are left goes behind them.
+        while self.len > 1 {
+            self.len -= 1;
+            self.swap(0, self.len);
+            self.sift_down();
+        }
+        self.storage.get(..held).unwrap_or_default()
     }
 
     fn sift_up(&mut self, mut child: usize) {
@@ -204,7 +211,7 @@ impl<'a> TopK<'a> {
             if !self.is_before(parent, child) {
                 return;
             }
-            self.storage.swap(parent, child);
+            self.swap(parent, child);
             child = parent;
         }
     }
@@ -222,8 +229,15 @@ impl<'a> TopK<'a> {
             if worst == parent {
                 return;
             }
-            self.storage.swap(parent, worst);
+            self.swap(parent, worst);
             parent = worst;
+        }
+    }
+
+    /// Unlike that of slices, without a panic for places that are not there.
+    fn swap(&mut self, a: usize, b: usize) {
+        if let Ok([a, b]) = self.storage.get_disjoint_mut([a, b]) {
+            core::mem::swap(a, b);
         }
     }
 

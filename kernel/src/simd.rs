@@ -51,10 +51,9 @@ pub(crate) trait Simd: Copy {
     /// With `n = bits(rounded) − magic`: the factors `2^(n >> 1)` and `2^(n − (n >> 1))`.
     fn split_power_of_two(self, rounded: Self::F32, magic: i32) -> (Self::F32, Self::F32);
 
-    /// `acc ← fma(panel[k], scalars[k], acc)` from `+0`, `k` ascending.
+    /// `acc ← fma(panel[k], scalars[k], acc)`, `k` ascending, as far as both reach.
     #[inline(always)]
-    fn chain_rows(self, panel: &[Lanes], scalars: &[f32]) -> Self::F32 {
-        let mut acc = self.splat(0.0);
+    fn chain_rows(self, panel: &[Lanes], scalars: &[f32], mut acc: Self::F32) -> Self::F32 {
         for (column, &scalar) in panel.iter().zip(scalars) {
             acc = self.fma(self.load(column), self.splat(scalar), acc);
         }
@@ -88,6 +87,7 @@ pub(crate) trait Simd: Copy {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scalar;
 
+#[cfg(not(cortex_m_fpu))]
 #[inline(always)]
 fn zip3(a: [f32; LANES], b: [f32; LANES], c: [f32; LANES], f: impl Fn(f32, f32, f32) -> f32) -> [f32; LANES] {
     let mut out = a;
@@ -148,14 +148,22 @@ impl Simd for Scalar {
     fn sqrt(self, a: Self::F32) -> Self::F32 {
         a.map(math::sqrt)
     }
+    #[cfg(not(cortex_m_fpu))]
     #[inline(always)]
     fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
         zip3(a, b, c, math::fma)
     }
     #[cfg(cortex_m_fpu)]
     #[inline(always)]
-    fn chain_rows(self, panel: &[Lanes], scalars: &[f32]) -> Self::F32 {
-        cortex_m::chain_rows(panel, scalars, Lanes::ZERO).0
+    fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
+        let mut out = c;
+        cortex_m::fma_lanes(&a, &b, &mut out);
+        out
+    }
+    #[cfg(cortex_m_fpu)]
+    #[inline(always)]
+    fn chain_rows(self, panel: &[Lanes], scalars: &[f32], acc: Self::F32) -> Self::F32 {
+        cortex_m::chain_rows(panel, scalars, Lanes(acc)).0
     }
     #[cfg(cortex_m_fpu)]
     #[inline(always)]

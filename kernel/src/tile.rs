@@ -26,7 +26,7 @@ pub(crate) fn product_rows<S: Simd>(
     if S::WHOLE_CHAINS {
         for (p, panel) in panels.chunks_exact(stride.max(1)).enumerate() {
             for (c, row) in rows.chunks_exact(depth.max(1)).enumerate() {
-                emit(p, c, s.chain_rows(panel, row));
+                emit(p, c, s.chain_rows(panel, row, s.splat(0.0)));
             }
         }
         return;

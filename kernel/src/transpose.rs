@@ -8,6 +8,11 @@ use crate::simd::Simd;
 /// Four rounds of interleaving the upper half with the lower: each round rotates the eight index bits by one.
 #[inline(always)]
 fn transpose<S: Simd>(s: S, mut block: [S::F32; LANES]) -> [S::F32; LANES] {
+    if S::WHOLE_CHAINS {
+        let mut lanes = block.map(|vector| s.to_lanes(vector));
+        transpose_each(&mut lanes);
+        return lanes.map(|vector| s.load(&vector));
+    }
     for _ in 0..4 {
         let mut next = block;
         for (pair, i) in next.chunks_exact_mut(2).zip(0..LANES / 2) {
@@ -19,6 +24,18 @@ fn transpose<S: Simd>(s: S, mut block: [S::F32; LANES]) -> [S::F32; LANES] {
         block = next;
     }
     block
+}
+
+/// [`transpose`] where lanes are moved one by one: once in the program, however often it is called.
+#[inline(never)]
+fn transpose_each(block: &mut [Lanes; LANES]) {
+    for i in 1..LANES {
+        for j in 0..i {
+            let upper = block[j].0[i];
+            block[j].0[i] = block[i].0[j];
+            block[i].0[j] = upper;
+        }
+    }
 }
 
 /// Brings up to sixteen row-major rows of `dim` values into the lanes of a panel: one [`Lanes`] per column. Lanes without

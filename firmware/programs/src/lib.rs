@@ -1,4 +1,4 @@
-//! How a program ends: its digest on the debugger's console, and an exit code.
+//! How a program ends: its digests and what stack they took on the debugger's console, and an exit code.
 
 #![no_std]
 
@@ -7,6 +7,25 @@ use core::panic::PanicInfo;
 use cortex_m_semihosting::debug::{self, EXIT_FAILURE, EXIT_SUCCESS};
 use cortex_m_semihosting::hio;
 use workloads::Failure;
+
+mod stack;
+
+/// Runs a workload; prints `WORKLOAD DIGEST`, and `WORKLOAD stack BYTES` for what it took below its caller.
+pub fn run<const N: usize>(workloads: [&str; N], work: impl FnOnce() -> Result<[u32; N], Failure>) {
+    let (digests, bytes) = stack::used_by(work);
+    for (i, workload) in workloads.into_iter().enumerate() {
+        report(workload, digests.map(|digests| digests.get(i).copied().unwrap_or(0)));
+    }
+    let mut digits = [b'0'; 8];
+    let mut rest = bytes;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        rest /= 10;
+    }
+    if let Some(workload) = workloads.first() {
+        print_parts([workload.as_bytes(), b" stack ", &digits, b"\n"]);
+    }
+}
 
 /// Prints `WORKLOAD DIGEST`, or that there is none, which ends the program with a failure.
 pub fn report(workload: &str, result: Result<u32, Failure>) {
@@ -28,8 +47,12 @@ pub fn succeed() -> ! {
 }
 
 fn print(workload: &str, digest: [u8; 8]) {
+    print_parts([workload.as_bytes(), b" ", &digest, b"\n"]);
+}
+
+fn print_parts(parts: [&[u8]; 4]) {
     let Ok(mut console) = hio::hstdout() else { return };
-    for part in [workload.as_bytes(), b" ", &digest, b"\n"] {
+    for part in parts {
         if console.write_all(part).is_err() {
             return;
         }

@@ -9,26 +9,36 @@ extern crate alloc;
 
 #[cfg(feature = "image")]
 mod apply;
+#[cfg(feature = "image")]
+mod apply_int8;
 mod arithmetic;
 mod digest;
 mod numbers;
 #[cfg(feature = "image")]
 mod refuse;
+#[cfg(feature = "image")]
+mod search;
 #[cfg(feature = "train")]
 mod train;
 #[cfg(feature = "write")]
 mod write;
 
 #[cfg(feature = "image")]
-pub use apply::{ApplyBuffers, apply};
+pub use apply::{ApplyBuffers, apply, apply_copied, apply_streamed};
+#[cfg(feature = "image")]
+pub use apply_int8::{INT8_LEN, INT8_SCALES_LEN, Int8Parts, apply_int8};
 pub use arithmetic::arithmetic;
 pub use digest::Digest;
 #[cfg(feature = "image")]
 pub use refuse::{REFUSE_LEN, refuse};
+#[cfg(feature = "image")]
+pub use search::{
+    Corpus, DOCUMENT_DIM, DOCUMENTS, DOCUMENTS_LEN, SCALES_LEN, fill_document, search_documents,
+};
 #[cfg(feature = "train")]
 pub use train::{TrainBuffers, train};
 #[cfg(feature = "write")]
-pub use write::write_image;
+pub use write::{CorpusData, Int8Data, write_corpus, write_image, write_int8};
 
 use query_adapter::Error;
 

@@ -23,7 +23,7 @@ pub fn refuse(file: &[u8], copy: &mut [Lanes; REFUSE_LEN]) -> Result<u32, Failur
     let wrong_length = Error::Length { what: "copy", needed: file.len(), given: copy.len() };
     let length = file.len();
     let payload = length.saturating_sub(3 * crate::NARROW.in_dim * 64);
-    copy.get_mut(..length).ok_or(wrong_length)?.copy_from_slice(file);
+    copy_bytes(copy, 0, file);
     Image::view(copy.get(..length).ok_or(wrong_length)?)?.verify()?;
 
     // Cut off, or followed by more.
@@ -31,9 +31,9 @@ pub fn refuse(file: &[u8], copy: &mut [Lanes; REFUSE_LEN]) -> Result<u32, Failur
         attempts.expect_error(copy.get(..given).ok_or(wrong_length)?)?;
     }
     // At an address from which weights cannot be borrowed.
-    copy.copy_within(..length, 4);
+    copy_bytes(copy, 4, file);
     attempts.expect_error(copy.get(4..length + 4).ok_or(wrong_length)?)?;
-    copy.copy_within(4..length + 4, 0);
+    copy_bytes(copy, 0, file);
     // Any bit of the header, and a bit of any byte up to the weights.
     for bit in 0..8 {
         for at in 0..payload {
@@ -48,6 +48,13 @@ pub fn refuse(file: &[u8], copy: &mut [Lanes; REFUSE_LEN]) -> Result<u32, Failur
     let Attempts { mut digest, count } = attempts;
     digest.bytes(&count.to_le_bytes());
     Ok(digest.finish())
+}
+
+/// Without the panic of `copy_from_slice` for lengths that differ.
+fn copy_bytes(to: &mut [u8], at: usize, from: &[u8]) {
+    for (place, byte) in to.iter_mut().skip(at).zip(from) {
+        *place = *byte;
+    }
 }
 
 struct Attempts {

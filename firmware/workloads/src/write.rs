@@ -1,13 +1,19 @@
-//! The adapter files that the programs include.
+//! What the programs include: adapter files, documents.
 
 use alloc::vec;
 use alloc::vec::Vec;
 
 use query_adapter::image::{ImageSpec, Metadata, Similarity};
-use query_adapter::{Error, Lanes, Level, Linear, linear_len};
+use query_adapter::{
+    ByteLanes, Error, HalfLanes, Lanes, Level, Linear, PanelMatrix, encode_f16, encode_int8,
+    encode_int8_adapter, linear_len,
+};
 
-use crate::Shape;
 use crate::numbers::Numbers;
+use crate::{
+    Corpus, DOCUMENT_DIM, DOCUMENTS, DOCUMENTS_LEN, Failure, INT8_LEN, INT8_SCALES_LEN, Int8Parts,
+    SCALES_LEN, SQUARE, Shape, fill_document,
+};
 
 /// The file of an adapter near the identity, with a golden pair.
 ///
@@ -52,4 +58,70 @@ pub fn write_image(shape: Shape) -> Result<Vec<u8>, Error> {
     let mut file = vec![0; spec.encoded_len()?];
     spec.encode(&weights, &mut file)?;
     Ok(file)
+}
+
+/// Documents in every form.
+pub struct CorpusData {
+    wide: Vec<Lanes>,
+    half: Vec<HalfLanes>,
+    byte: Vec<ByteLanes>,
+    scales: Vec<Lanes>,
+}
+
+impl CorpusData {
+    /// As the workload takes them.
+    #[must_use]
+    pub fn borrow(&self) -> Corpus<'_> {
+        Corpus { wide: &self.wide, half: &self.half, byte: &self.byte, scales: &self.scales }
+    }
+}
+
+/// The documents that are searched.
+///
+/// # Errors
+/// None.
+pub fn write_corpus() -> Result<CorpusData, Failure> {
+    let mut rows = vec![0.0; DOCUMENTS * DOCUMENT_DIM];
+    for (index, row) in rows.chunks_exact_mut(DOCUMENT_DIM).enumerate() {
+        fill_document(Level::baseline(), index, row)?;
+    }
+    let mut wide = vec![Lanes::ZERO; DOCUMENTS_LEN];
+    PanelMatrix::new(DOCUMENTS, DOCUMENT_DIM, &mut wide[..])?.copy_from_row_major(&rows)?;
+    let mut half = vec![HalfLanes::ZERO; DOCUMENTS_LEN];
+    encode_f16(&wide, &mut half)?;
+    let (mut byte, mut scales) = (vec![ByteLanes::ZERO; DOCUMENTS_LEN], vec![Lanes::ZERO; SCALES_LEN]);
+    encode_int8(DOCUMENTS, DOCUMENT_DIM, &wide, &mut byte, &mut scales)?;
+    Ok(CorpusData { wide, half, byte, scales })
+}
+
+/// An adapter in eight bits.
+pub struct Int8Data {
+    values: Vec<ByteLanes>,
+    scales: Vec<Lanes>,
+    bias: Vec<Lanes>,
+}
+
+impl Int8Data {
+    /// As the workload takes it.
+    #[must_use]
+    pub fn borrow(&self) -> Int8Parts<'_> {
+        Int8Parts { values: &self.values, scales: &self.scales, bias: &self.bias }
+    }
+}
+
+/// The square adapter in eight bits.
+///
+/// # Errors
+/// None.
+pub fn write_int8() -> Result<Int8Data, Failure> {
+    let file = write_image(SQUARE)?;
+    let image = query_adapter::image::Image::parse(&file)?;
+    let mut weights = vec![Lanes::ZERO; image.weights_len()];
+    image.copy_weights(&mut weights)?;
+    let adapter =
+        Linear::from_lanes(SQUARE.in_dim, SQUARE.out_dim, SQUARE.bias, &weights[..], Level::baseline())?;
+    let mut values = vec![ByteLanes::ZERO; INT8_LEN];
+    let (mut scales, mut bias) = (vec![Lanes::ZERO; INT8_SCALES_LEN], vec![Lanes::ZERO; INT8_SCALES_LEN]);
+    encode_int8_adapter(&adapter, &mut values, &mut scales, &mut bias)?;
+    Ok(Int8Data { values, scales, bias })
 }

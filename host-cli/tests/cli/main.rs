@@ -7,6 +7,7 @@ mod documentation;
 #[cfg(all(feature = "models", feature = "endpoint"))]
 mod embed;
 mod evaluate;
+mod export;
 #[cfg(feature = "models")]
 mod hub;
 mod inspect;

@@ -15,6 +15,27 @@ pub(crate) extern "C" fn fma(a: f32, b: f32, c: f32) -> f32 {
     naked_asm!(".fpu fpv4-sp-d16", "vfma.f32 s2, s0, s1", "vmov.f32 s0, s2", "bx lr")
 }
 
+/// `c ← a × b + c`, sixteen times.
+// SAFETY: naked: the arguments are r0 to r2, references to 64 bytes each, of which those at r2 are written. s0 to s11 and r0
+// to r2 belong to the callee.
+#[unsafe(naked)]
+pub(crate) extern "C" fn fma_lanes(a: &[f32; LANES], b: &[f32; LANES], c: &mut [f32; LANES]) {
+    naked_asm!(
+        ".fpu fpv4-sp-d16",
+        ".rept 4",
+        "vldm r2, {{s0-s3}}",
+        "vldmia r0!, {{s4-s7}}",
+        "vldmia r1!, {{s8-s11}}",
+        "vfma.f32 s0, s4, s8",
+        "vfma.f32 s1, s5, s9",
+        "vfma.f32 s2, s6, s10",
+        "vfma.f32 s3, s7, s11",
+        "vstmia r2!, {{s0-s3}}",
+        ".endr",
+        "bx lr",
+    )
+}
+
 /// The correctly rounded square root.
 // SAFETY: naked: reads the argument in s0 and leaves the result there; nothing else is read or written.
 #[unsafe(naked)]
@@ -106,4 +127,69 @@ unsafe extern "C" fn chain_contiguous(
 #[unsafe(naked)]
 unsafe extern "C" fn chain_strided(panel: *const Lanes, scalars: *const f32, count: usize, acc: *mut Lanes) {
     chain!("vldr.32 s16, [r1]", "adds r1, #64")
+}
+
+/// What [`adamw`] needs to know of a step.
+#[cfg(feature = "train")]
+pub(crate) type Scalars = [f32; 9];
+
+/// AdamW on sixteen elements by their raw gradient, decaying toward zero: [`reference_update`](crate::reference::reference_update).
+///
+/// `scalars` are, of an `Update`: `coef`, `beta1`, `one_minus_beta1`, `beta2`, `one_minus_beta2`, `eps`, `minus_decay`,
+/// `minus_step`, `r2`.
+#[cfg(feature = "train")]
+#[inline(always)]
+pub(crate) fn adamw(scalars: &Scalars, gradient: &Lanes, w: &mut Lanes, m: &mut Lanes, v: &mut Lanes) {
+    // SAFETY: all are references, to as many elements as are read and written.
+    unsafe { adamw_lanes(scalars, gradient, w, m, v) };
+}
+
+/// # Safety
+/// All point to what their types say; `w`, `m` and `v` may be written.
+// SAFETY: naked: the arguments are r0 to r3 and the first word on the stack. Reads 36 bytes at r0 and 64 at r1, reads and
+// writes 64 at each of the others: all of it the caller's to give. s0 to s15, r0 to r3 and r12 belong to the callee.
+#[cfg(feature = "train")]
+#[unsafe(naked)]
+unsafe extern "C" fn adamw_lanes(
+    scalars: *const Scalars,
+    gradient: *const Lanes,
+    w: *mut Lanes,
+    m: *mut Lanes,
+    v: *mut Lanes,
+) {
+    naked_asm!(
+        ".fpu fpv4-sp-d16",
+        "ldr r12, [sp]",
+        // s7: coef, s8: beta1, s9: 1 - beta1, s10: beta2, s11: 1 - beta2, s12: eps, s13: -decay, s14: -step, s15: r2
+        "vldmia r0, {{s7-s15}}",
+        "movs r0, #16",
+        "1:",
+        "vldmia r1!, {{s0}}",
+        "vldr.32 s1, [r3]",
+        "vldr.32 s2, [r12]",
+        "vldr.32 s3, [r2]",
+        "vmul.f32 s0, s7, s0",
+        // m = fma(beta1, m, (1 - beta1) g)
+        "vmul.f32 s4, s9, s0",
+        "vfma.f32 s4, s8, s1",
+        // v = fma(beta2, v, ((1 - beta2) g) g)
+        "vmul.f32 s5, s11, s0",
+        "vmul.f32 s5, s5, s0",
+        "vfma.f32 s5, s10, s2",
+        "vstmia r3!, {{s4}}",
+        "vstmia r12!, {{s5}}",
+        // m / fma(sqrt(v), r2, eps)
+        "vsqrt.f32 s5, s5",
+        "vmov.f32 s6, s12",
+        "vfma.f32 s6, s5, s15",
+        "vdiv.f32 s4, s4, s6",
+        // fma(-step, ratio, fma(-decay, w, w))
+        "vmov.f32 s6, s3",
+        "vfma.f32 s6, s13, s3",
+        "vfma.f32 s6, s14, s4",
+        "vstmia r2!, {{s6}}",
+        "subs r0, #1",
+        "bne 1b",
+        "bx lr",
+    )
 }

@@ -11,7 +11,8 @@ pub(super) fn operand_groups(shape: Shape, operand: &[Lanes]) -> impl Iterator<I
     /// 256 KiB: a quarter of a second-level cache, or of many.
     const GROUP: usize = 4096;
     let tiles = (GROUP / shape.rows.max(1)).max(1);
-    operand.chunks((tiles * shape.rows).max(1)).zip((0..).step_by((tiles * LANES).max(1)))
+    let groups = operand.chunks((tiles * shape.rows).max(1)).enumerate();
+    groups.map(move |(index, group)| (group, index * tiles * LANES))
 }
 
 /// Columns of `dW` of one panel, those of one group from column `first` on; behind the last group the bias.

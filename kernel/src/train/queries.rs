@@ -342,7 +342,7 @@ struct Load<'a> {
 
 impl Phase for Load<'_> {
     fn panels(&self) -> usize {
-        self.rows.len().div_ceil(LANES * self.dim)
+        self.rows.len().div_ceil((LANES * self.dim).max(1))
     }
 
     fn split_at(self, at: usize) -> (Self, Self) {

@@ -4,12 +4,13 @@
 #![no_main]
 
 use query_adapter::{Lanes, include_adapter};
-use query_adapter_programs::{report, succeed};
+use query_adapter_programs::{run, succeed};
 use workloads::{REFUSE_LEN, refuse};
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
     static mut COPY: [Lanes; REFUSE_LEN] = [Lanes::ZERO; REFUSE_LEN];
-    report("refuse", refuse(include_adapter!(concat!(env!("OUT_DIR"), "/narrow.qad")), COPY));
+    let narrow = include_adapter!(concat!(env!("OUT_DIR"), "/narrow.qad"));
+    run(["refuse"], || Ok([refuse(narrow, COPY)?]));
     succeed()
 }

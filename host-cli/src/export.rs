@@ -1,0 +1,78 @@
+//! `host-cli export`: an adapter as a source file, for programs that have it built in.
+
+mod source;
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use query_adapter::Level;
+
+use crate::adapter_file::AdapterFile;
+use crate::failure::Failure;
+use crate::files::write_atomically;
+use source::{Identifier, Source};
+
+/// Options of `export`.
+#[derive(Debug, Args)]
+pub struct ExportOptions {
+    /// Adapter file
+    pub adapter: PathBuf,
+    /// What to write
+    #[arg(long, value_enum)]
+    pub format: ExportFormat,
+    /// File to write to
+    #[arg(long, short, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Name of the adapter in the source file [default: made from the output's name]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Overwrite the output if it exists
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// What `export` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// A Rust file: the adapter file's bytes as an aligned static, for the kernel
+    Rust,
+    /// A C and C++ header: the adapter file's bytes as an aligned array, and its golden pair
+    C,
+    /// The adapter file's bytes as they are, after every check
+    Bin,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// [`Failure::Input`] when the adapter cannot be read, is damaged, or is not reproduced by this machine;
+/// [`Failure::Usage`] for a name that is none in the language; [`Failure::Output`].
+pub fn run(options: &ExportOptions) -> Result<(), Failure> {
+    let ExportOptions { adapter, format, output, name, force } = options;
+    if *format == ExportFormat::Bin && name.is_some() {
+        return Err(Failure::Usage("--name is for --format rust and c; bytes have no name".to_owned()));
+    }
+    let identifier = match name {
+        Some(name) => Identifier::checked(name)?,
+        None => Identifier::of_file(output),
+    };
+    let file = AdapterFile::open(adapter, Level::detect())?;
+    let image = file.image()?;
+    let (mut golden_query, mut golden_output) = (vec![0.0; image.in_dim()], vec![0.0; image.out_dim()]);
+    image.copy_golden(&mut golden_query, &mut golden_output)?;
+    let source = Source {
+        identifier: &identifier,
+        bytes: file.bytes(),
+        in_dim: image.in_dim(),
+        out_dim: image.out_dim(),
+        bias: image.has_bias(),
+        golden_query: &golden_query,
+        golden_output: &golden_output,
+    };
+    write_atomically(output, *force, |out| match format {
+        ExportFormat::Rust => source.write_rust(out),
+        ExportFormat::C => source.write_c(out),
+        ExportFormat::Bin => out.write_all(source.bytes),
+    })
+}
