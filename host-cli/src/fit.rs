@@ -73,11 +73,11 @@ pub struct Settings {
     pub bias: bool,
     /// The negatives; none for [`Negatives::Positives`] as long as they are at most [`MOST_POSITIVES`] documents.
     pub negatives: Option<Negatives>,
-    /// Damping of the second-order step whose gradient operand is [preconditioned queries](crate::precondition); none
-    /// for a first-order step.
+    /// Damping of the second-order step whose gradient operand is the queries times the inverse of their second moments;
+    /// none for a first-order step.
     #[serde(serialize_with = "serialize_optional")]
     pub precondition: Option<f32>,
-    /// Damping of the [ridge regression](crate::precondition) whose adapter is the starting point; none for the identity.
+    /// Damping of the ridge regression whose adapter is the starting point; none for the identity.
     #[serde(skip)]
     pub start: Option<f32>,
     /// Whether an epoch's adapter is the mean of the weights over the last part of the run, up to its second half, and

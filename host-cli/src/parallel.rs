@@ -1,6 +1,6 @@
 //! Work in pieces on several threads, with results that do not know how many there were.
 //!
-//! [`in_pieces`] is for work that is all there, [`in_turns`] for what comes and goes.
+//! `in_pieces` is for work that is all there, `in_turns` for what comes and goes.
 
 use core::num::NonZeroUsize;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -215,11 +215,7 @@ fn run_once(
         splits.push(split_report("test", task, &index, &fitted.adapter, &trained_on)?);
     }
     if splits.is_empty() {
-        note(
-            "neither --validation nor --test: the comparison is on the training queries, which flatters the adapter",
-        );
-        let all = comparison(&train, &index, &fitted.adapter)?;
-        splits.push(SplitReport { name: "train".to_owned(), all, groups: Vec::new() });
+        splits.push(on_training_queries(&train, &index, &fitted.adapter, note)?);
     }
 
     let validation_ndcg = (validation.is_some() && settings.recipe == Recipe::Single)
@@ -335,6 +331,20 @@ fn trained_documents(train: &RetrievalTask) -> HashSet<(&str, TextKey)> {
 fn comparison(task: &RetrievalTask, index: &Index, adapter: &Adapter) -> Result<Comparison, Failure> {
     let base = index.evaluate::<Vec<query_adapter::Lanes>>(task, None)?;
     Ok(Comparison { base, adapted: Some(index.evaluate(task, Some(adapter))?) })
+}
+
+/// What is shown where there is nothing else to show.
+fn on_training_queries(
+    train: &RetrievalTask,
+    index: &Index,
+    adapter: &Adapter,
+    note: &mut dyn FnMut(&str),
+) -> Result<SplitReport, Failure> {
+    note(
+        "no queries to measure on: the comparison is on the training queries, which flatters the adapter; give --test",
+    );
+    let all = comparison(train, index, adapter)?;
+    Ok(SplitReport { name: "train".to_owned(), all, groups: Vec::new() })
 }
 
 fn split_report(

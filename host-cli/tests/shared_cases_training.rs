@@ -128,7 +128,7 @@ fn a_last_batch_of_one_counts_by_its_size(collection: &Collection) {
 /// E3: nothing to tell the answer from.
 fn a_single_pair_is_refused(collection: &Collection) {
     let single = collection.path("E3/single_pair.json");
-    for recipe in ["default", "reference"] {
+    for recipe in ["auto", "single", "reference"] {
         let parts = ["single_pair.json", "there is nothing to learn"];
         collection.folder.refuses(&format!("train {single} --recipe {recipe} -q"), 3, &parts);
     }
@@ -223,10 +223,13 @@ fn a_rotation_is_learnt(collection: &Collection) {
 /// E11: what is perfect already is left alone.
 fn a_perfect_base_stays(collection: &Collection) {
     let file = "A28/vector_without_text.json";
-    let report = collection.train(file, Some(file), "");
-    assert_eq!(number(&report, "/base/hit_rate@1"), 1.0);
-    assert_eq!((&report["adapted"], &report["train"]["kept_epoch"]), (&report["base"], &json!(0)));
-    assert_eq!((&report["won"], &report["lost"]), (&json!(0), &json!(0)));
+    for (flags, key, kept) in [("", "kept", json!("base")), ("--recipe single", "kept_epoch", json!(0))] {
+        let report = collection.train(file, Some(file), flags);
+        assert_eq!(number(&report, "/base/hit_rate@1"), 1.0);
+        assert_eq!((&report["adapted"], &report["train"][key]), (&report["base"], &kept));
+        assert_eq!((&report["won"], &report["lost"]), (&json!(0), &json!(0)));
+        assert!(is_identity(&collection.weights().0));
+    }
 }
 
 /// E13: rows sorted by topic.
@@ -287,7 +290,7 @@ fn the_best_epoch_is_kept(collection: &Collection) {
 fn odd_dimensions_train(collection: &Collection) {
     for dim in [1, 3, 7, 17, 385] {
         let file = format!("E19/dim_{dim}.json");
-        for recipe in ["default", "reference"] {
+        for recipe in ["single", "reference"] {
             let flags = format!("--recipe {recipe} --epochs 2 --lr 0.01 --bias");
             let mut files = Vec::new();
             for level in levels() {

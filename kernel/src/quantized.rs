@@ -459,12 +459,12 @@ mod tests {
             state = state.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
             state >> 8
         };
-        let mut value = |i: usize| match (i + seed as usize) % 23 {
+        let value = |i: usize| match (i + seed as usize) % 23 {
             7 => 0.0,
             11 => -f32::from_bits(next()),
             _ => next() as f32 / 8_388_608.0 - 1.0,
         };
-        (0..count).map(|i| value(i)).collect()
+        (0..count).map(value).collect()
     }
 
     fn panels_of(rows: usize, cols: usize, values: &[f32]) -> Vec<Lanes> {

@@ -98,18 +98,20 @@ fn apart_in(task: &RetrievalTask) -> Apart {
 }
 
 fn cross_validated(task: &RetrievalTask, index: &Index, apart: Apart, seed: u64) -> Result<Plan, Failure> {
-    let last = round(task, index, apart, seed)?;
+    // Where documents cannot be kept apart in one place they are not said to be.
+    let mut kept = apart;
+    let last = round(task, index, &mut kept, seed)?;
     let mut outer = Vec::new();
-    for (rest, measured) in split(task, apart, 5, MEASURING, !seed).map_err(|_| too_few(task))? {
+    for (rest, measured) in split(task, &mut kept, 5, MEASURING, !seed)? {
         // With hardly any queries the rest may be too few to choose on; such a fold has nothing to say.
-        if let Ok(round) = round(&rest, index, apart, seed) {
+        if let Ok(round) = round(&rest, index, &mut kept, seed) {
             outer.push(Outer { round, measured, measured_index: index.clone() });
         }
     }
-    Ok(Plan { last, outer, apart: Some(apart) })
+    Ok(Plan { last, outer, apart: Some(kept) })
 }
 
-fn round(task: &RetrievalTask, index: &Index, apart: Apart, seed: u64) -> Result<Round, Failure> {
+fn round(task: &RetrievalTask, index: &Index, apart: &mut Apart, seed: u64) -> Result<Round, Failure> {
     let folds = split(task, apart, 3, CHOOSING, seed)?
         .into_iter()
         .map(|(train, held_out)| Fold { train, held_out, held_out_index: index.clone() })
@@ -117,21 +119,23 @@ fn round(task: &RetrievalTask, index: &Index, apart: Apart, seed: u64) -> Result
     Ok(Round { folds, refit_on: task.clone() })
 }
 
-/// Folds of one part in `parts`, or less of very many queries, as many as it takes to hold out `wanted` queries.
+/// Folds of one part in `parts`, or less of very many queries, as many as it takes to hold out `wanted` queries. `apart`
+/// becomes what they do keep apart.
 fn split(
     task: &RetrievalTask,
-    apart: Apart,
+    apart: &mut Apart,
     parts: usize,
     wanted: usize,
     seed: u64,
 ) -> Result<Vec<(RetrievalTask, RetrievalTask)>, Failure> {
     let queries = task.queries().len();
     let parts = if queries < MANY { parts } else { queries.div_ceil(MOST_HELD_OUT).max(5) };
-    let fewer = (2..=parts).rev();
-    let (parts, part_of) = fewer
-        .flat_map(|parts| [(parts, apart), (parts, Apart::Queries)])
-        .find_map(|(parts, apart)| Some((parts, task.parts(parts, apart, seed)?)))
+    let fewer = |apart| (2..=parts).rev().map(move |parts| (parts, apart));
+    let (parts, part_of, kept) = fewer(*apart)
+        .chain(fewer(Apart::Queries))
+        .find_map(|(parts, apart)| Some((parts, task.parts(parts, apart, seed)?, apart)))
         .ok_or_else(|| too_few(task))?;
+    *apart = kept;
     let used = (wanted * parts).div_ceil(queries).min(parts);
     let fold = |part| {
         let train = task.part(|query| part_of[query] != part);

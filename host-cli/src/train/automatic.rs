@@ -11,7 +11,7 @@ use query_adapter::image::{Training, Validation};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Tasks, index_of, metadata, progress_bar, split_report, trained_documents};
+use super::{Tasks, index_of, metadata, on_training_queries, progress_bar, split_report, trained_documents};
 use crate::adapter_file;
 use crate::auto::choice::{Choice, Machine};
 use crate::auto::plan::{Plan, plan};
@@ -90,6 +90,10 @@ pub(super) fn run(
         let trained_on = trained_documents(&plan.last.refit_on);
         let index = index_of(task, &train, &index, level, threads)?;
         splits.push(split_report("test", task, &index, &adapter, &trained_on)?);
+    }
+
+    if splits.is_empty() {
+        splits.push(on_training_queries(&train, &index, &adapter, note)?);
     }
 
     let pairs: usize = plan.last.refit_on.queries().iter().map(|query| query.positives.len()).sum();

@@ -138,6 +138,24 @@ fn validation_pairs_of_the_same_documents_are_trained_on_too() {
 }
 
 #[test]
+fn folds_that_share_documents_are_not_said_to_be_apart() {
+    let folder = Folder::new();
+    let mut data = Data::new(20, DIM, 1);
+    for (query, answers) in data.answers.iter_mut().enumerate() {
+        *answers = vec![query / 2, (query / 2 + 1) % 20];
+    }
+    folder.write("ring.json", data.json(true));
+    let report = folder.json("train ring.json -o a.qad --effort quick");
+    assert_eq!(
+        (report["train"]["apart"].clone(), report["train"]["folds"].clone()),
+        (json!("queries"), json!(3))
+    );
+    folder.write("apart.json", Data::new(20, DIM, 1).json(true));
+    let report = folder.json("train apart.json -o b.qad --effort quick");
+    assert_eq!(report["train"]["apart"], json!("documents"));
+}
+
+#[test]
 fn an_adapter_that_moves_unrelated_queries_is_refused() {
     let folder = learnable();
     let mut generator = Generator::new(5);
@@ -205,6 +223,14 @@ fn too_few_queries_to_hold_any_out_are_refused() {
     folder.write("six.json", noise(6, 3).json(true));
     let report = folder.json("train six.json -o a.qad");
     assert_ne!(report["verdict"]["finding"], json!("better"));
+    // Too few to hold any out of what is left after a fold: the training queries are all there is to show.
+    let mut three = Data::new(3, DIM, 5);
+    three.queries.truncate(3);
+    three.answers = vec![vec![0], vec![1], vec![2]];
+    folder.write("three.json", three.json(true));
+    let report = folder.json("train three.json -o b.qad");
+    assert_eq!(report["verdict"]["finding"], json!("not-measured"));
+    assert_eq!((report["adapted"].clone(), report["queries"].clone()), (report["base"].clone(), json!(3)));
 }
 
 #[test]
