@@ -163,4 +163,5 @@ def main():
     sys.exit(f"missed: {', '.join(missed)}" if missed else 0)
 
 
-main()
+if __name__ == "__main__":
+    main()
