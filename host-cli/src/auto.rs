@@ -10,12 +10,10 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use query_adapter::Lanes;
-
 use choice::{Choice, Machine, choose, refit};
 use plan::{Plan, Round};
 use trials::Trial;
-use verdict::{distinct_shown, together, variety};
+use verdict::{distinct_shown, variety};
 
 use crate::failure::Failure;
 use crate::fit::Adapter;
@@ -67,10 +65,7 @@ pub fn run(
     for outer in &plan.outer {
         let (_, adapter) = follow(&outer.round)?;
         let (index, task) = (&outer.measured_index, &outer.measured);
-        measured.push(Comparison {
-            base: index.evaluate::<Vec<Lanes>>(task, None)?,
-            adapted: Some(index.evaluate(task, Some(&adapter))?),
-        });
+        measured.push(Comparison::measure(index, task, Some(&adapter))?);
         shown_by_base.append(&mut distinct_shown(index, task, None)?);
         shown.append(&mut distinct_shown(index, task, Some(&adapter))?);
         queries += task.queries().len();
@@ -79,5 +74,5 @@ pub fn run(
     let (choice, adapter) = follow(&plan.last)?;
     let share = |shown: &BTreeSet<u32>| variety(shown.len(), queries, documents);
     let variety = (queries > 0).then(|| (share(&shown_by_base), share(&shown)));
-    Ok(Outcome { adapter, choice, measured: together(measured), variety })
+    Ok(Outcome { adapter, choice, measured: measured.into_iter().reduce(Comparison::and), variety })
 }

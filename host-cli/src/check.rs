@@ -19,10 +19,10 @@ mod rounding;
 mod sums;
 mod training;
 
-use comfy_table::{CellAlignment, Table, presets};
 use query_adapter::Level;
 
 use crate::failure::Failure;
+use crate::report;
 use crate::retrieval_task::RetrievalTask;
 
 /// Runs all checks on `level`, or on the best one, with built-in cases and, where there is one, with the vectors of a
@@ -107,18 +107,12 @@ impl CheckReport {
     /// The table, and a line that says how it ended.
     #[must_use]
     pub fn table(&self) -> String {
-        let mut table = Table::new();
-        table.load_style(presets::UTF8_FULL_CONDENSED);
-        table.set_header(["quantity", "largest error", "bound", "unit", "in the case", ""]);
+        let header = ["quantity", "largest error", "bound", "unit", "in the case", ""];
+        let mut table = report::table(header, [1, 2]);
         for row in &self.rows {
             let verdict = if row.ok() { "ok" } else { "OUT OF BOUNDS" };
             let (error, bound) = (number(row.error), number(row.bound));
             table.add_row([&row.name, &error, &bound, row.unit, &row.case, verdict]);
-        }
-        for column in [1, 2] {
-            if let Some(column) = table.column_mut(column) {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
         }
         let failed: Vec<_> = self.rows.iter().filter(|row| !row.ok()).map(|row| row.name.as_str()).collect();
         let end = if failed.is_empty() {

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use comfy_table::{CellAlignment, Table};
 use query_adapter::{Lanes, Level};
 use serde_json::{Map, Value, json};
 
@@ -12,7 +11,7 @@ use crate::metrics::{Evaluation, Metric};
 use crate::options::{EvaluateOptions, ModelOptions};
 use crate::parallel::available_threads;
 use crate::ranking::Index;
-use crate::report::{SHOWN, gain_interval};
+use crate::report::{self, SHOWN, gain_interval};
 use crate::vector_source::VectorSource;
 
 /// A retriever as the command line names it.
@@ -120,11 +119,10 @@ fn significant(first: &Evaluation, row: &Evaluation, metric: Metric) -> bool {
 
 fn table(rows: &[Row]) -> String {
     let Some(first) = rows.first() else { return String::new() };
-    let mut table = Table::new();
-    table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED);
     let queries = first.evaluation.queries().len();
     let names = SHOWN.iter().map(ToString::to_string);
-    table.set_header(core::iter::once(format!("{queries} queries")).chain(names));
+    let header: Vec<_> = core::iter::once(format!("{queries} queries")).chain(names).collect();
+    let mut table = report::table(header, 1..=SHOWN.len());
     for (at, row) in rows.iter().enumerate() {
         let cells = SHOWN.iter().map(|name| match mean(&row.evaluation, name) {
             None => String::new(),
@@ -134,11 +132,6 @@ fn table(rows: &[Row]) -> String {
             }
         });
         table.add_row(core::iter::once(row.name.clone()).chain(cells));
-    }
-    for column in 1..=SHOWN.len() {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
     }
     format!(
         "{table}\n* differs from {}: the 95 % interval of the difference, by a paired bootstrap over queries, does not \

@@ -1,6 +1,6 @@
 //! `host-cli evaluate`: the base, and an adapter if given, on a data set.
 
-use query_adapter::{Lanes, Level};
+use query_adapter::Level;
 use serde_json::json;
 
 use crate::adapter_file::AdapterFile;
@@ -43,13 +43,9 @@ pub fn run(options: &EvaluateOptions, level: Level, note: &mut dyn FnMut(&str)) 
 
     let threads = options.common.threads.unwrap_or_else(available_threads);
     let index = Index::new(task.corpus(), level)?.with_threads(threads);
-    let base = index.evaluate::<Vec<Lanes>>(&task, None)?;
-    let adapted = match &adapter {
-        Some(adapter) => Some(index.evaluate(&task, Some(adapter))?),
-        None => None,
-    };
+    let all = Comparison::measure(&index, &task, adapter.as_ref())?;
     let name =
         options.dataset.file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    let split = SplitReport { name, all: Comparison { base, adapted }, groups: Vec::new() };
+    let split = SplitReport { name, all, groups: Vec::new() };
     Ok(if options.common.json { format!("{}\n", json_object(&[split], &json!({}))) } else { split.table() })
 }

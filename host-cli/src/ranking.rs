@@ -73,19 +73,17 @@ impl Index {
         task: &RetrievalTask,
         adapter: Option<&Linear<S>>,
     ) -> Result<Vec<Vec<u32>>, Failure> {
-        let parts = self.search(task, adapter, |part: &mut Vec<Vec<u32>>, _, best| {
-            part.push(best.iter().map(|found| found.document).collect());
-        })?;
-        Ok(parts.into_iter().flatten().collect())
+        self.rank_to(DEPTH, task, adapter)
     }
 
-    /// The `depth` best documents of each query, at most [`DEPTH`], without an adapter.
-    ///
-    /// # Errors
-    ///
-    /// As [`rank`](Self::rank).
-    pub(crate) fn nearest(&self, task: &RetrievalTask, depth: usize) -> Result<Vec<Vec<u32>>, Failure> {
-        let parts = self.search::<Vec<Lanes>, _>(task, None, |part: &mut Vec<Vec<u32>>, _, best| {
+    /// The first `depth` of what [`rank`](Self::rank) gives.
+    pub(crate) fn rank_to<S: AsRef<[Lanes]> + Sync>(
+        &self,
+        depth: usize,
+        task: &RetrievalTask,
+        adapter: Option<&Linear<S>>,
+    ) -> Result<Vec<Vec<u32>>, Failure> {
+        let parts = self.search(task, adapter, |part: &mut Vec<Vec<u32>>, _, best| {
             part.push(best.iter().take(depth).map(|found| found.document).collect());
         })?;
         Ok(parts.into_iter().flatten().collect())

@@ -2,13 +2,18 @@
 
 use core::num::NonZeroUsize;
 
-use comfy_table::{CellAlignment, Table};
+use comfy_table::{CellAlignment, Row, Table};
+use query_adapter::Lanes;
 use query_adapter::sample::Generator;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::failure::Failure;
+use crate::fit::Adapter;
 use crate::metrics::{Evaluation, Metric, compare};
 use crate::parallel::{available_threads, in_pieces};
+use crate::ranking::Index;
+use crate::retrieval_task::RetrievalTask;
 
 /// The metrics of the table, by name; JSON has all of [`Metric::STANDARD`].
 pub(crate) const SHOWN: [&str; 8] =
@@ -44,6 +49,20 @@ pub struct SplitReport {
 }
 
 impl Comparison {
+    /// Measures the base, and an adapter if there is one, on the queries of a task.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::evaluate`].
+    pub fn measure(index: &Index, task: &RetrievalTask, adapter: Option<&Adapter>) -> Result<Self, Failure> {
+        let base = index.evaluate::<Vec<Lanes>>(task, None)?;
+        let adapted = match adapter {
+            Some(adapter) => Some(index.evaluate(task, Some(adapter))?),
+            None => None,
+        };
+        Ok(Self { base, adapted })
+    }
+
     /// The queries for which `keep` holds; none when there are none.
     #[must_use]
     pub fn select(&self, keep: impl Fn(usize) -> bool) -> Option<Self> {
@@ -136,6 +155,19 @@ fn bootstrap_interval(values: &[f64], threads: NonZeroUsize) -> (f64, f64) {
     (nth(RESAMPLES / 40), nth(RESAMPLES - 1 - RESAMPLES / 40))
 }
 
+/// An empty table in the style of all tables; the columns `numbers` are set flush right.
+pub(crate) fn table<T: Into<Row>>(header: T, numbers: impl IntoIterator<Item = usize>) -> Table {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED);
+    table.set_header(header);
+    for column in numbers {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
 impl SplitReport {
     /// The table, a line of what was won and lost, and the interval.
     #[must_use]
@@ -143,8 +175,6 @@ impl SplitReport {
         let parts: Vec<(&str, &Comparison)> = core::iter::once(("all", &self.all))
             .chain(self.groups.iter().map(|(name, comparison)| (name.as_str(), comparison)))
             .collect();
-        let mut table = Table::new();
-        table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED);
         let mut header = vec![self.name.clone()];
         for (name, comparison) in &parts {
             let queries = comparison.base.queries().len();
@@ -158,7 +188,7 @@ impl SplitReport {
             }
         }
         let columns = header.len();
-        table.set_header(header);
+        let mut table = table(header, 1..columns);
         for shown in SHOWN {
             let mut row = vec![shown.to_owned()];
             for (_, comparison) in &parts {
@@ -177,11 +207,6 @@ impl SplitReport {
                 }
             }
             table.add_row(row);
-        }
-        for column in 1..columns {
-            if let Some(column) = table.column_mut(column) {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
         }
         let mut text = format!("{table}\n");
         for (name, comparison) in &parts {

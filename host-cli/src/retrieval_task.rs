@@ -262,6 +262,22 @@ impl RetrievalTask {
         &self.corpus
     }
 
+    /// For each document of the corpus whether it is relevant to a query.
+    #[must_use]
+    pub fn answers(&self) -> Vec<bool> {
+        let mut answers = vec![false; self.corpus.len()];
+        for query in self.queries().iter() {
+            query.positives.iter().for_each(|positive| answers[positive.document as usize] = true);
+        }
+        answers
+    }
+
+    /// The number of pairs of a query and a document that is relevant to it.
+    #[must_use]
+    pub fn pairs(&self) -> usize {
+        self.queries().iter().map(|query| query.positives.len()).sum()
+    }
+
     /// What was found wrong and dropped or kept.
     #[must_use]
     pub fn defects(&self) -> &Defects {

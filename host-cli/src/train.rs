@@ -328,11 +328,6 @@ fn trained_documents(train: &RetrievalTask) -> HashSet<(&str, TextKey)> {
     positives.map(|positive| (corpus.id(positive.document), corpus.text(positive.document))).collect()
 }
 
-fn comparison(task: &RetrievalTask, index: &Index, adapter: &Adapter) -> Result<Comparison, Failure> {
-    let base = index.evaluate::<Vec<query_adapter::Lanes>>(task, None)?;
-    Ok(Comparison { base, adapted: Some(index.evaluate(task, Some(adapter))?) })
-}
-
 /// What is shown where there is nothing else to show.
 fn on_training_queries(
     train: &RetrievalTask,
@@ -343,7 +338,7 @@ fn on_training_queries(
     note(
         "no queries to measure on: the comparison is on the training queries, which flatters the adapter; give --test",
     );
-    let all = comparison(train, index, adapter)?;
+    let all = Comparison::measure(index, train, Some(adapter))?;
     Ok(SplitReport { name: "train".to_owned(), all, groups: Vec::new() })
 }
 
@@ -354,7 +349,7 @@ fn split_report(
     adapter: &Adapter,
     trained_on: &HashSet<(&str, TextKey)>,
 ) -> Result<SplitReport, Failure> {
-    let all = comparison(task, index, adapter)?;
+    let all = Comparison::measure(index, task, Some(adapter))?;
     let corpus = task.corpus();
     let seen = |query: usize| {
         let positives = task.query(query).positives;

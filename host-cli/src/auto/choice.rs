@@ -117,16 +117,16 @@ pub fn choose(
             members.push(candidate.tried.member);
         }
     }
+    choice.best = base.max(mean(&soup.values));
+    let identities = vec![identity(best.adapters[0].in_dim(), false, machine.level)?; folds.len()];
     for part in PARTS_OF_THE_WAY {
-        let identities = vec![identity(best.adapters[0].in_dim(), false, machine.level)?; folds.len()];
-        let shortened = soup.toward(&identities, 1.0 - part, folds)?;
-        if mean(&shortened.values) > choice.best.max(mean(&soup.values)) {
+        let shortened = mean(&soup.toward(&identities, 1.0 - part, folds)?.values);
+        if shortened > choice.best {
             choice.part_of_the_way = part;
-            choice.best = mean(&shortened.values);
+            choice.best = shortened;
         }
     }
     let gains: Vec<f64> = soup.values.iter().zip(&base_values).map(|(value, base)| value - base).collect();
-    choice.best = choice.best.max(mean(&soup.values));
     choice.standard_error = standard_error(&gains);
     if mean(&gains) > choice.standard_error {
         choice.members = members;

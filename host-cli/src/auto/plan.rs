@@ -72,10 +72,7 @@ pub fn plan(
 
 /// What the folds must keep apart to be like the validation set that was given.
 fn apart_as(task: &RetrievalTask, validation: &RetrievalTask) -> Apart {
-    let mut is_answer = vec![false; task.corpus().len()];
-    for query in task.queries().iter() {
-        query.positives.iter().for_each(|p| is_answer[p.document as usize] = true);
-    }
+    let is_answer = task.answers();
     let corpus = task.corpus();
     let known = |document: u32| {
         corpus.index_of(validation.corpus().id(document)).is_some_and(|place| is_answer[place as usize])
@@ -86,15 +83,9 @@ fn apart_as(task: &RetrievalTask, validation: &RetrievalTask) -> Apart {
 
 /// Where nearly every document has many questions already, new questions will be about documents that were trained on.
 fn apart_in(task: &RetrievalTask) -> Apart {
-    let mut is_answer = vec![false; task.corpus().len()];
-    let mut labels = 0;
-    for query in task.queries().iter() {
-        query.positives.iter().for_each(|p| is_answer[p.document as usize] = true);
-        labels += query.positives.len();
-    }
-    let answers = is_answer.iter().filter(|&&is_answer| is_answer).count();
+    let answers = task.answers().into_iter().filter(|&is_answer| is_answer).count();
     let all_known = answers * 20 >= task.corpus().len() * 19;
-    if all_known && labels >= 8 * answers { Apart::Queries } else { Apart::Documents }
+    if all_known && task.pairs() >= 8 * answers { Apart::Queries } else { Apart::Documents }
 }
 
 fn cross_validated(task: &RetrievalTask, index: &Index, apart: Apart, seed: u64) -> Result<Plan, Failure> {

@@ -9,7 +9,6 @@ use serde::Serialize;
 use super::plan::{Plan, Round};
 use crate::batches::{MINED, MINED_EACH};
 use crate::fit::{MOST_POSITIVES, Negatives, Recipe, Settings};
-use crate::retrieval_task::RetrievalTask;
 
 /// How much work a choice is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
@@ -59,7 +58,7 @@ impl Trial {
         Self { settings: Settings { epochs, ..settings }, stops: stops.to_vec() }
     }
 
-    /// Adds stops, each twice the one before, until the last comes after `steps` steps: few pairs make few steps an epoch.
+    /// Adds stops, each twice the one before, until the last comes after enough steps: few pairs make few steps an epoch.
     fn lengthen(&mut self, steps_per_epoch: u64) {
         let least = match self.settings.precondition {
             Some(_) => LEAST_SECOND_ORDER,
@@ -196,12 +195,8 @@ pub fn trials(plan: &Plan, effort: Effort, seed: u64) -> Vec<Trial> {
 
 /// Steps of an epoch in a fold of the last round.
 fn steps_per_epoch(plan: &Plan, settings: &Settings) -> u64 {
-    let pairs = plan.last.folds.first().map_or(0, |fold| pairs(&fold.train));
-    pairs.div_ceil(u64::from(settings.batch_size)).max(1)
-}
-
-fn pairs(task: &RetrievalTask) -> u64 {
-    task.queries().iter().map(|query| query.positives.len() as u64).sum()
+    let pairs = plan.last.folds.first().map_or(0, |fold| fold.train.pairs());
+    (pairs as u64).div_ceil(u64::from(settings.batch_size)).max(1)
 }
 
 /// What of the data decides how much work a trial is.
@@ -216,15 +211,11 @@ struct Shape {
 impl Shape {
     fn of(plan: &Plan) -> Self {
         let task = &plan.last.refit_on;
-        let mut is_answer = vec![false; task.corpus().len()];
-        for query in task.queries().iter() {
-            query.positives.iter().for_each(|p| is_answer[p.document as usize] = true);
-        }
         Self {
             dim: task.dim() as u64,
             queries: task.queries().len() as u64,
             documents: task.corpus().len() as u64,
-            answers: is_answer.iter().filter(|&&is_answer| is_answer).count() as u64,
+            answers: task.answers().into_iter().filter(|&is_answer| is_answer).count() as u64,
         }
     }
 
@@ -270,10 +261,10 @@ impl Shape {
         };
         // Forward, backward and update; scores and their gradient.
         let pair = 3 * self.dim * (self.dim + candidates);
-        let fits = round.folds.iter().map(|fold| pairs(&fold.train)).sum::<u64>() + pairs(&round.refit_on);
-        let looked_at: u64 = round.folds.iter().map(|fold| fold.held_out.queries().len() as u64).sum();
+        let fits = round.folds.iter().map(|fold| fold.train.pairs()).sum::<usize>() + round.refit_on.pairs();
+        let looked_at: usize = round.folds.iter().map(|fold| fold.held_out.queries().len()).sum();
         let look = self.dim * (self.dim + self.documents);
-        u64::from(trial.settings.epochs) * fits * pair + trial.stops.len() as u64 * looked_at * look
+        u64::from(trial.settings.epochs) * fits as u64 * pair + (trial.stops.len() * looked_at) as u64 * look
     }
 }
 

@@ -172,8 +172,7 @@ pub fn distinct_shown(
     task: &RetrievalTask,
     adapter: Option<&Adapter>,
 ) -> Result<BTreeSet<u32>, Failure> {
-    let rankings = index.rank::<Vec<Lanes>>(task, adapter)?;
-    Ok(rankings.iter().flat_map(|ranking| ranking.iter().take(SHOWN).copied()).collect())
+    Ok(index.rank_to::<Vec<Lanes>>(SHOWN, task, adapter)?.into_iter().flatten().collect())
 }
 
 /// The share of distinct documents that `queries` rankings over `documents` show, of all that they could.
@@ -188,21 +187,15 @@ pub fn variety(distinct: usize, queries: usize, documents: usize) -> f64 {
 ///
 /// As [`Index::rank`].
 pub fn moved(index: &Index, task: &RetrievalTask, adapter: &Adapter) -> Result<Moved, Failure> {
-    let before = index.rank::<Vec<Lanes>>(task, None)?;
-    let after = index.rank(task, Some(adapter))?;
+    let before = index.rank_to::<Vec<Lanes>>(SHOWN, task, None)?;
+    let after = index.rank_to(SHOWN, task, Some(adapter))?;
     let mut moved = Moved { queries: before.len(), first_changed: 0, top_10_changed: 0 };
     for (before, after) in before.iter().zip(&after) {
-        let first_ten = |ranking: &[u32]| ranking.iter().take(SHOWN).copied().collect::<BTreeSet<_>>();
+        let documents = |ranking: &[u32]| ranking.iter().copied().collect::<BTreeSet<_>>();
         moved.first_changed += usize::from(before.first() != after.first());
-        moved.top_10_changed += usize::from(first_ten(before) != first_ten(after));
+        moved.top_10_changed += usize::from(documents(before) != documents(after));
     }
     Ok(moved)
-}
-
-/// Evaluations of several folds as one comparison; none without a fold.
-#[must_use]
-pub fn together(folds: Vec<Comparison>) -> Option<Comparison> {
-    folds.into_iter().reduce(Comparison::and)
 }
 
 #[cfg(test)]

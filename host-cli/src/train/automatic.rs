@@ -5,15 +5,13 @@ use core::time::Duration;
 use std::path::Path;
 use std::time::Instant;
 
-use comfy_table::{CellAlignment, Table};
 use query_adapter::Level;
 use query_adapter::image::{Training, Validation};
-use serde::Serialize;
 use serde_json::json;
 
 use super::{Tasks, index_of, metadata, on_training_queries, progress_bar, split_report, trained_documents};
 use crate::adapter_file;
-use crate::auto::choice::{Choice, Machine};
+use crate::auto::choice::{Choice, Machine, Member, Tried};
 use crate::auto::plan::{Plan, plan};
 use crate::auto::trials::{Trial, trials};
 use crate::auto::verdict::{Finding, MOST_MOVED, Moved, Verdict, moved};
@@ -23,7 +21,7 @@ use crate::fit::{Settings, identity, optimizer_name, require_negatives};
 use crate::options::TrainOptions;
 use crate::parallel::available_threads;
 use crate::ranking::Index;
-use crate::report::{SplitReport, json_object};
+use crate::report::{self, SplitReport, json_object};
 use crate::retrieval_task::{Apart, RetrievalTask};
 use crate::run_log::RunLog;
 use crate::vectors::Matrix;
@@ -96,7 +94,6 @@ pub(super) fn run(
         splits.push(on_training_queries(&train, &index, &adapter, note)?);
     }
 
-    let pairs: usize = plan.last.refit_on.queries().iter().map(|query| query.positives.len()).sum();
     let result = Report {
         choice: &outcome.choice,
         trials: &trials,
@@ -104,7 +101,7 @@ pub(super) fn run(
         verdict: &verdict,
         control: control.as_ref(),
         accepted,
-        pairs,
+        pairs: plan.last.refit_on.pairs(),
         seconds,
     };
     let training = training(&result, options.seed);
@@ -140,7 +137,7 @@ fn verdict(outcome: &Outcome, kept: Option<Moved>) -> Verdict {
     verdict
 }
 
-/// The queries that must not move: a data set's, or the rows of a `.npy` file.
+/// The queries that must not move: the rows of a `.npy` file.
 fn kept_queries(file: &Path, train: &RetrievalTask) -> Result<RetrievalTask, Failure> {
     let matrix = Matrix::load(file)?;
     if matrix.dim() != train.dim() {
@@ -173,27 +170,14 @@ struct Report<'a> {
     seconds: Duration,
 }
 
-#[derive(Serialize)]
-struct TriedValue {
-    trial: String,
-    epochs: u32,
-    #[serde(rename = "ndcg@10")]
-    ndcg: f64,
-}
-
 impl Report<'_> {
     fn value(&self, options: &TrainOptions) -> serde_json::Value {
-        let tried = |of: &mut dyn Iterator<Item = (usize, u32, f64)>| -> Vec<TriedValue> {
-            of.map(|(trial, epochs, ndcg)| TriedValue { trial: self.trials[trial].to_string(), epochs, ndcg })
-                .collect()
-        };
-        let all = tried(&mut self.choice.tried.iter().map(|t| (t.member.trial, t.member.epochs, t.ndcg)));
-        let members: Vec<_> = self
-            .choice
-            .members
-            .iter()
-            .map(|member| json!({"trial": self.trials[member.trial].to_string(), "epochs": member.epochs}))
-            .collect();
+        let name = |member: &Member| self.trials[member.trial].to_string();
+        let tried = self.choice.tried.iter().map(
+            |Tried { member, ndcg }| json!({"trial": name(member), "epochs": member.epochs, "ndcg@10": ndcg}),
+        );
+        let chosen =
+            self.choice.members.iter().map(|member| json!({"trial": name(member), "epochs": member.epochs}));
         json!({
             "train": {
                 "recipe": "auto",
@@ -203,8 +187,8 @@ impl Report<'_> {
                 "pairs": self.pairs,
                 "folds": self.plan.last.folds.len(),
                 "apart": self.apart(),
-                "tried": all,
-                "chosen": members,
+                "tried": tried.collect::<Vec<_>>(),
+                "chosen": chosen.collect::<Vec<_>>(),
                 "part_of_the_way": self.choice.part_of_the_way,
                 "validation": {
                     "base": self.choice.base, "best": self.choice.best, "standard_error": self.choice.standard_error
@@ -262,9 +246,7 @@ impl Report<'_> {
 
     /// The best stop of each trial, the best first.
     fn tried(&self) -> String {
-        let mut table = Table::new();
-        table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED);
-        table.set_header(["tried", "epochs", "ndcg@10"]);
+        let mut table = report::table(["tried", "epochs", "ndcg@10"], [1, 2]);
         let mut shown = vec![false; self.trials.len()];
         for tried in &self.choice.tried {
             if core::mem::replace(&mut shown[tried.member.trial], true) {
@@ -274,11 +256,6 @@ impl Report<'_> {
             table.add_row([name, tried.member.epochs.to_string(), format!("{:.4}", tried.ndcg)]);
         }
         table.add_row(["base".to_owned(), String::new(), format!("{:.4}", self.choice.base)]);
-        for column in 1..3 {
-            if let Some(column) = table.column_mut(column) {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-        }
         let folds = &self.plan.last.folds;
         let queries: usize = folds.iter().map(|fold| fold.held_out.queries().len()).sum();
         let how = match (folds.len(), self.plan.apart) {
