@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::ids::{IdText, Ids, Rejected};
 use crate::json::{self, Place, quoted};
 use crate::lists::Lists;
-use crate::texts::Texts;
+use crate::texts::{KeepTexts, TextKey, Texts};
 use crate::vectors::Vectors;
 
 /// The form that a data set file must have, as errors say it.
@@ -83,7 +83,7 @@ impl Dataset {
     /// [`Failure::Input`] when the file cannot be read or is not of the form that `docs/data-formats.md`
     /// describes; the message names the line, the section, the id and the component.
     pub fn load(file: &Path) -> Result<Self, Failure> {
-        Self::read(file, &Contents::of(file)?, true)
+        Self::read(file, &Contents::of(file)?, KeepTexts::All)
     }
 
     /// Reads a data set file without keeping the texts: there are their [keys](Texts::keys) only. Memory grows by the
@@ -93,7 +93,17 @@ impl Dataset {
     ///
     /// As [`load`](Self::load).
     pub fn load_without_texts(file: &Path) -> Result<Self, Failure> {
-        Self::read(file, &Contents::of(file)?, false)
+        Self::read(file, &Contents::of(file)?, KeepTexts::None)
+    }
+
+    /// Reads a data set file and keeps the texts with these keys; the other ids have an empty text. This is how a few
+    /// texts are shown of a data set that was read without them.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn load_with_texts(file: &Path, keys: &HashSet<TextKey>) -> Result<Self, Failure> {
+        Self::read(file, &Contents::of(file)?, KeepTexts::Of(keys))
     }
 
     /// Reads a data set from the contents of `file`, a name that errors repeat.
@@ -102,10 +112,10 @@ impl Dataset {
     ///
     /// As [`load`](Self::load).
     pub fn parse(file: &Path, bytes: &[u8]) -> Result<Self, Failure> {
-        Self::read(file, bytes, true)
+        Self::read(file, bytes, KeepTexts::All)
     }
 
-    fn read(file: &Path, bytes: &[u8], keep_texts: bool) -> Result<Self, Failure> {
+    fn read(file: &Path, bytes: &[u8], keep_texts: KeepTexts<'_>) -> Result<Self, Failure> {
         let bytes = json::text_of(file, bytes)?;
         let place = Place::default();
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
@@ -161,7 +171,7 @@ struct Sections {
 struct FileVisitor<'a> {
     file: &'a Path,
     place: &'a Place,
-    keep_texts: bool,
+    keep_texts: KeepTexts<'a>,
 }
 
 impl<'de> Visitor<'de> for FileVisitor<'_> {
@@ -226,7 +236,7 @@ impl<'de> Visitor<'de> for FileVisitor<'_> {
 }
 
 impl FileVisitor<'_> {
-    fn text_entries(&self) -> TextEntries {
+    fn text_entries(&self) -> TextEntries<'_> {
         TextEntries { texts: Texts::default(), keep: self.keep_texts }
     }
 
@@ -335,12 +345,12 @@ impl<'de, E: Entries> Visitor<'de> for OptionalSeed<'_, E> {
 }
 
 /// `{id: text}`.
-struct TextEntries {
+struct TextEntries<'a> {
     texts: Texts,
-    keep: bool,
+    keep: KeepTexts<'a>,
 }
 
-impl Entries for TextEntries {
+impl Entries for TextEntries<'_> {
     const FORM: &'static str = "an object {id: text}";
 
     fn ids(&mut self) -> &mut Ids {
@@ -656,6 +666,18 @@ mod tests {
         assert_eq!(with.keys, without.keys);
         assert_eq!((with.texts().len(), without.texts().len()), (with.ids.len(), 0));
         assert!(with.texts().zip(&with.keys).all(|(text, key)| crate::texts::TextKey::of(text) == *key));
+    }
+
+    #[test]
+    fn of_the_texts_those_that_are_wanted_can_be_kept() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("train.json");
+        std::fs::write(&file, SMALL).expect("written");
+        let wanted = ["how often?", "In the shed.", "not there"].map(TextKey::of);
+        let dataset = Dataset::load_with_texts(&file, &HashSet::from(wanted)).expect("read");
+        assert_eq!(dataset.queries.texts().collect::<Vec<_>>(), ["", "how often?"]);
+        assert_eq!(dataset.corpus.texts().collect::<Vec<_>>(), ["", "In the shed.", ""]);
+        assert_eq!(dataset.corpus.keys, Dataset::load(&file).expect("read").corpus.keys);
     }
 
     const SMALL: &str = r#"{

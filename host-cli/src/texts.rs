@@ -3,6 +3,7 @@
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
 use core::hash::Hasher as _;
+use std::collections::HashSet;
 
 use crate::ids::Ids;
 
@@ -35,6 +36,17 @@ impl TextKey {
     }
 }
 
+/// Which texts are kept beside their keys.
+#[derive(Clone, Copy, Debug)]
+pub enum KeepTexts<'a> {
+    /// None.
+    None,
+    /// All.
+    All,
+    /// Those with these keys.
+    Of(&'a HashSet<TextKey>),
+}
+
 /// Ids with a text each.
 #[derive(Clone, Debug, Default)]
 pub struct Texts {
@@ -49,15 +61,19 @@ pub struct Texts {
 
 impl Texts {
     /// Adds the text of the id that was added last.
-    pub(crate) fn push_text(&mut self, text: &str, keep: bool) {
-        self.keys.push(TextKey::of(text));
-        if keep {
-            self.text.push_str(text);
-            self.ends.push(self.text.len());
-        }
+    pub(crate) fn push_text(&mut self, text: &str, keep: KeepTexts<'_>) {
+        let key = TextKey::of(text);
+        self.keys.push(key);
+        let kept = match keep {
+            KeepTexts::None => return,
+            KeepTexts::All => text,
+            KeepTexts::Of(keys) => keys.get(&key).map_or("", |_| text),
+        };
+        self.text.push_str(kept);
+        self.ends.push(self.text.len());
     }
 
-    /// The text of an id; none where there is no such id or texts were not kept.
+    /// The text of an id; none where there is no such id or no texts were kept, empty where this one was not.
     #[must_use]
     pub fn text(&self, position: u32) -> Option<&str> {
         let position = position as usize;
@@ -88,18 +104,29 @@ mod tests {
         assert!(["", " ", "\t\n\u{a0}"].iter().all(|blank| TextKey::of(blank).is_blank()));
     }
 
+    fn keys_of(texts: &[&str]) -> Vec<TextKey> {
+        texts.iter().map(|text| TextKey::of(text)).collect()
+    }
+
     #[test]
     fn texts_are_there_when_they_are_kept() {
         let mut texts = Texts::default();
         for (id, text) in [("1", ""), ("2", "two"), ("3", "drei")] {
             texts.ids.push(id).expect("new");
-            texts.push_text(text, true);
+            texts.push_text(text, KeepTexts::All);
         }
         assert_eq!(texts.texts().collect::<Vec<_>>(), ["", "two", "drei"]);
         assert_eq!((texts.text(1), texts.text(3)), (Some("two"), None));
         let mut without = Texts::default();
         without.ids.push("1").expect("new");
-        without.push_text("one", false);
+        without.push_text("one", KeepTexts::None);
         assert_eq!((without.text(0), without.texts().len(), without.keys[0]), (None, 0, TextKey::of("one")));
+        let (mut some, wanted) = (Texts::default(), HashSet::from([TextKey::of("two")]));
+        for (id, text) in [("1", "one"), ("2", "two"), ("3", "three")] {
+            some.ids.push(id).expect("new");
+            some.push_text(text, KeepTexts::Of(&wanted));
+        }
+        assert_eq!(some.texts().collect::<Vec<_>>(), ["", "two", ""]);
+        assert_eq!(some.keys, keys_of(&["one", "two", "three"]));
     }
 }

@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::files::{check_output, write_atomically};
 use crate::json::quoted;
 use crate::options::EmbedOptions;
-use crate::texts::Texts;
+use crate::texts::{KeepTexts, Texts};
 use crate::vectors::Vectors;
 
 /// The files written, in this order; the last one says that the others are complete.
@@ -66,7 +66,7 @@ fn merge(all: &mut Texts, more: &Texts, what: &str, file: &Path) -> Result<(), F
             }
             None => {
                 all.ids.push(id).map_err(|rejected| Failure::input(file, rejected.to_string()))?;
-                all.push_text(text, true);
+                all.push_text(text, KeepTexts::All);
             }
         }
     }
