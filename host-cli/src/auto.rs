@@ -2,6 +2,7 @@
 //! on queries that took no part in it.
 
 pub mod choice;
+pub mod journal;
 pub mod plan;
 pub mod trials;
 pub mod verdict;
@@ -11,6 +12,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use choice::{Choice, Machine, choose, refit};
+use journal::Journal;
 use plan::{Plan, Round};
 use trials::Trial;
 use verdict::{distinct_shown, variety};
@@ -34,11 +36,11 @@ pub struct Outcome {
 }
 
 /// Runs a plan: every outer round, then the last one. `tick` is called for each fit. Where `most` time is given, each
-/// round tries no more once its share of it is over.
+/// round tries no more once its share of it is over. What `journal` has from an interrupted run is not done again.
 ///
 /// # Errors
 ///
-/// Those of the fits and evaluations.
+/// Those of the fits, evaluations and the journal.
 pub fn run(
     plan: &Plan,
     index: &Index,
@@ -46,7 +48,9 @@ pub fn run(
     machine: Machine,
     most: Option<Duration>,
     tick: &(dyn Fn() + Sync),
+    journal: &mut Journal<'_>,
 ) -> Result<Outcome, Failure> {
+    journal.start(plan, trials)?;
     let end = most.map(|most| Instant::now() + most);
     let mut rounds = u32::try_from(plan.outer.len() + 1).unwrap_or(u32::MAX);
     let mut follow = |round: &Round| -> Result<(Choice, Adapter), Failure> {
@@ -55,8 +59,21 @@ pub fn run(
             now + end.saturating_duration_since(now) / rounds
         });
         rounds -= 1;
-        let choice = choose(&round.folds, index, trials, machine, until, tick)?;
-        let adapter = refit(&round.refit_on, index, trials, &choice, machine)?;
+        if let Some(over) = journal.begin(round.refit_on.dim(), machine.level)? {
+            (0..trials.len() * round.folds.len()).for_each(|_| tick());
+            return Ok(over);
+        }
+        let choice = match journal.resumed_choice() {
+            Some(choice) => choice,
+            None => choose(&round.folds, index, trials, machine, until, tick, journal)?,
+        };
+        journal.chosen(&choice)?;
+        let adapter = refit(&round.refit_on, index, trials, &choice, machine);
+        if let Err(Failure::Interrupted { .. }) = adapter {
+            journal.chosen(&choice)?;
+        }
+        let adapter = adapter?;
+        journal.finish(trials, &choice, &adapter)?;
         Ok((choice, adapter))
     };
     let mut measured = Vec::new();

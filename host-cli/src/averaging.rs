@@ -17,6 +17,16 @@ impl Average {
         Self { mean: start.clone(), count: 0 }
     }
 
+    /// As it was after `count` weights.
+    pub(crate) fn resumed(mean: Adapter, count: u32) -> Self {
+        Self { mean, count }
+    }
+
+    /// How many weights the mean is of.
+    pub(crate) const fn count(&self) -> u32 {
+        self.count
+    }
+
     /// Takes the weights after step `step` of `steps` in epoch `epoch`, all counted from 1.
     pub(crate) fn offer(&mut self, adapter: &Adapter, epoch: u32, step: usize, steps: usize) {
         if epoch == 1 && step * 2 <= steps {

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::interrupts::Signal;
+
 /// Why a command stopped.
 ///
 /// The message is one line that names the file and the place in it, what was found, what was expected and
@@ -39,6 +41,14 @@ pub enum Failure {
         /// The verdict.
         words: String,
     },
+    /// A signal asked the run to end. No output was written.
+    #[error("stopped by {}{then}", signal.name())]
+    Interrupted {
+        /// The signal.
+        signal: Signal,
+        /// How to go on.
+        then: String,
+    },
     /// Anything else.
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
@@ -56,6 +66,7 @@ impl Failure {
     /// | 4 | the output exists or cannot be written |
     /// | 5 | numerical refusal |
     /// | 6 | `train --require-gain`: no gain was shown |
+    /// | 130, 143 | `train` was stopped by Ctrl-C (SIGINT) or by SIGTERM |
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -65,6 +76,7 @@ impl Failure {
             Self::Output { .. } => 4,
             Self::Numerical(_) => 5,
             Self::NoGain { .. } => 6,
+            Self::Interrupted { signal, .. } => signal.exit_code(),
         }
     }
 
@@ -123,6 +135,12 @@ mod tests {
         assert_eq!(Failure::output(path, "x").exit_code(), 4);
         assert_eq!(Failure::from(query_adapter::Error::GradientTooLarge).exit_code(), 5);
         assert_eq!(Failure::from(query_adapter::Error::Magic).exit_code(), 1);
+        let interrupted = |signal| Failure::Interrupted { signal, then: String::new() }.exit_code();
+        assert_eq!(
+            [Signal::Interrupt, Signal::Terminate].map(interrupted),
+            [130, 143],
+            "128 and the signal's number"
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile};
 
@@ -56,6 +56,15 @@ pub fn write_atomically(
         _ => unwritable(failed.error),
     })?;
     sync_folder(folder_of(path)).map_err(unwritable)
+}
+
+/// What tells whether two paths name the same file, also one that is not there yet.
+pub(crate) fn place_of(path: &Path) -> PathBuf {
+    let folder = folder_of(path);
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let place = folder.join(path.file_name().unwrap_or_default());
+    // Another name of a file that is there.
+    place.canonicalize().unwrap_or(place)
 }
 
 fn exists(path: &Path) -> Failure {

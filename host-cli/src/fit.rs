@@ -1,5 +1,7 @@
 //! Fits an adapter to the pairs of a task: the recipe around the kernel's training step.
 
+mod state;
+
 use clap::ValueEnum;
 use query_adapter::sample::epoch_order;
 use query_adapter::{
@@ -7,10 +9,14 @@ use query_adapter::{
     SingleThread, Trainer, linear_len, norm_form,
 };
 use rayon::ThreadPoolBuilder;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+pub use state::FitState;
+use state::Position;
+pub(crate) use state::{adapter_of, not_of_this_run, panels_of};
 
 use crate::averaging::Average;
 use crate::batches::Batches;
+use crate::failpoints::pause;
 use crate::failure::Failure;
 use crate::json::quoted;
 use crate::metrics::Metric;
@@ -184,7 +190,7 @@ pub fn optimizer_name(kind: OptimizerKind) -> &'static str {
 }
 
 /// What one epoch did.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Epoch {
     /// Mean loss over the pairs, each before the step it took part in.
     pub loss: f64,
@@ -201,6 +207,8 @@ pub enum Event<'a> {
     Step(Progress),
     /// An epoch is over.
     Epoch(Progress, &'a Epoch),
+    /// Between two steps, and after the last: where the fit stands, to go on from another time.
+    Between(&'a FitState<'a>),
 }
 
 /// How large a fit is, and in which form it runs.
@@ -224,6 +232,8 @@ pub struct Shapes {
     pub steps_per_epoch: usize,
     /// Steps of the run.
     pub steps: u32,
+    /// Steps that an interrupted run had taken; 0 for a run from the beginning.
+    pub resumed_after: u32,
     /// Steps of warm-up.
     pub warmup: u32,
     /// Threads that share a step.
@@ -284,74 +294,138 @@ pub(crate) struct Pair {
 /// Fits an adapter to `task`, whose corpus is in `index`; `validation` chooses the epoch where the recipe does so. After
 /// the first step of a run, a step asks for no memory.
 ///
+/// With the state that a fit of the same data and settings was in, `from`, the rest of it follows, to the same bits.
+///
 /// # Errors
 ///
-/// [`Failure::Input`] when the pairs offer no negatives, [`Failure::Numerical`] when the kernel refuses a step, and those
-/// of `observe`.
+/// [`Failure::Input`] when the pairs offer no negatives, [`Failure::Numerical`] when the kernel refuses a step,
+/// [`Failure::Other`] when `from` is not a state of this fit, and those of `observe`.
 pub fn fit(
     task: &RetrievalTask,
     index: &Index,
     validation: Option<(&RetrievalTask, &Index)>,
     settings: &Settings,
+    from: Option<&FitState<'_>>,
     level: Level,
     observe: impl FnMut(Event<'_>) -> Result<(), Failure> + Send,
 ) -> Result<Fit, Failure> {
     let threads = index.threads();
+    let job = Job { task, index, settings, from, level };
     let work = task.dim().saturating_mul(task.dim()).saturating_mul(settings.batch_size as usize);
     if threads.get() > 1 && work >= WORTH_THREADS {
         // Without a pool, for want of threads, one thread does it all, to the same bits.
         if let Ok(pool) = ThreadPoolBuilder::new().num_threads(threads.get()).build() {
             let join = PoolThreads(threads);
-            return pool.install(|| fit_on(&join, task, index, validation, settings, level, observe));
+            return pool.install(|| fit_on(&join, job, validation, observe));
         }
     }
-    fit_on(&SingleThread, task, index, validation, settings, level, observe)
+    fit_on(&SingleThread, job, validation, observe)
+}
+
+/// What is fitted to what, and from where.
+#[derive(Clone, Copy)]
+struct Job<'a> {
+    task: &'a RetrievalTask,
+    index: &'a Index,
+    settings: &'a Settings,
+    from: Option<&'a FitState<'a>>,
+    level: Level,
 }
 
 fn fit_on<J: Join>(
     join: &J,
-    task: &RetrievalTask,
-    index: &Index,
+    job: Job<'_>,
     validation: Option<(&RetrievalTask, &Index)>,
-    settings: &Settings,
-    level: Level,
     observe: impl FnMut(Event<'_>) -> Result<(), Failure>,
 ) -> Result<Fit, Failure> {
+    let Job { task, settings, from, level, .. } = job;
     let Some((held_out, held_out_index)) = validation.filter(|_| settings.recipe == Recipe::Single) else {
-        let run = run(join, task, index, settings, level, observe, |_, _| Ok(None))?;
+        let run = run(join, job, observe, &mut NoLook)?;
         return Ok(run.kept(settings.epochs, None));
     };
     let base = identity(task.dim(), settings.bias, level)?;
     let mut choice = Choice::new(ndcg_values(held_out_index, held_out, &base)?, base);
-    let mut run = run(join, task, index, settings, level, observe, |epoch, adapter| {
-        if epoch == 0 {
-            return Ok(None);
-        }
-        let values = ndcg_values(held_out_index, held_out, adapter)?;
-        Ok(Some(choice.offer(epoch, values, adapter)))
-    })?;
-    let (kept_epoch, adapter) = choice.decide(&mut run.notes);
+    if let Some((epoch, best)) =
+        from.map(|from| from.best(task.dim(), settings.bias, level)).transpose()?.flatten()
+    {
+        choice.best = Some((epoch, ndcg_values(held_out_index, held_out, &best)?, best));
+    }
+    let mut validation = Validation { task: held_out, index: held_out_index, choice };
+    let mut run = run(join, job, observe, &mut validation)?;
+    let (kept_epoch, adapter) = validation.choice.decide(&mut run.notes);
     Ok(run.kept(kept_epoch, Some(adapter)))
 }
 
 /// Fits on the calling thread, and returns the adapter after each of the epochs `stops`, which ascend; the last of them
-/// ends the run. Stop 0 is the starting point.
+/// ends the run. Stop 0 is the starting point. `go_on` is asked before each step, and its failure ends the run.
 pub(crate) fn fit_to_stops(
     task: &RetrievalTask,
     index: &Index,
     settings: &Settings,
     stops: &[u32],
     level: Level,
+    go_on: impl Fn() -> Result<(), Failure>,
 ) -> Result<Vec<Adapter>, Failure> {
-    let mut adapters = Vec::with_capacity(stops.len());
-    let silent = |_: Event<'_>| Ok(());
-    run(&SingleThread, task, index, settings, level, silent, |epoch, adapter| {
-        if stops.contains(&epoch) {
-            adapters.push(adapter.clone());
+    pause("fit");
+    let mut kept = Stops { stops, adapters: Vec::with_capacity(stops.len()) };
+    let job = Job { task, index, settings, from: None, level };
+    run(&SingleThread, job, |_: Event<'_>| go_on(), &mut kept)?;
+    Ok(kept.adapters)
+}
+
+/// Looks at a fit at the end of its epochs.
+trait Look {
+    /// Takes the epoch, 0 before the first, and the adapter as it is then; says what validation says.
+    fn look(&mut self, epoch: u32, adapter: &Adapter) -> Result<Option<f64>, Failure>;
+
+    /// The best epoch so far, and its adapter.
+    fn best(&self) -> Option<(u32, &Adapter)> {
+        None
+    }
+}
+
+struct NoLook;
+
+impl Look for NoLook {
+    fn look(&mut self, _: u32, _: &Adapter) -> Result<Option<f64>, Failure> {
+        Ok(None)
+    }
+}
+
+/// Measures each epoch on queries held out.
+struct Validation<'a> {
+    task: &'a RetrievalTask,
+    index: &'a Index,
+    choice: Choice,
+}
+
+impl Look for Validation<'_> {
+    fn look(&mut self, epoch: u32, adapter: &Adapter) -> Result<Option<f64>, Failure> {
+        if epoch == 0 {
+            return Ok(None);
+        }
+        let values = ndcg_values(self.index, self.task, adapter)?;
+        Ok(Some(self.choice.offer(epoch, values, adapter)))
+    }
+
+    fn best(&self) -> Option<(u32, &Adapter)> {
+        self.choice.best.as_ref().map(|(epoch, _, adapter)| (*epoch, adapter))
+    }
+}
+
+/// Keeps the adapters of some epochs.
+struct Stops<'a> {
+    stops: &'a [u32],
+    adapters: Vec<Adapter>,
+}
+
+impl Look for Stops<'_> {
+    fn look(&mut self, epoch: u32, adapter: &Adapter) -> Result<Option<f64>, Failure> {
+        if self.stops.contains(&epoch) {
+            self.adapters.push(adapter.clone());
         }
         Ok(None)
-    })?;
-    Ok(adapters)
+    }
 }
 
 /// The untouched base.
@@ -378,17 +452,14 @@ impl Run {
     }
 }
 
-/// Takes all steps; `after_epoch` gets the epoch, 0 before the first, and the adapter as it is then, and says what
-/// validation says.
+/// Takes all steps.
 fn run<J: Join>(
     join: &J,
-    task: &RetrievalTask,
-    index: &Index,
-    settings: &Settings,
-    level: Level,
+    job: Job<'_>,
     mut observe: impl FnMut(Event<'_>) -> Result<(), Failure>,
-    mut after_epoch: impl FnMut(u32, &Adapter) -> Result<Option<f64>, Failure>,
+    look: &mut impl Look,
 ) -> Result<Run, Failure> {
+    let Job { task, index, settings, from, level } = job;
     let dim = task.dim();
     let pairs = pairs_of(task, settings.recipe);
     require_negatives(task, settings, "training pairs")?;
@@ -410,11 +481,17 @@ fn run<J: Join>(
         notes.push("the learning rate is 0: nothing is learnt".to_owned());
     }
 
-    let adapter = match settings.start {
-        Some(damping) if !settings.bias => ridge(task, index, &pairs, damping, level, index.threads())?,
+    let adapter = match (from, settings.start) {
+        (Some(from), _) => from.adapter(dim, settings.bias, level)?,
+        (None, Some(damping)) if !settings.bias => {
+            ridge(task, index, &pairs, damping, level, index.threads())?
+        }
         _ => identity(dim, settings.bias, level)?,
     };
-    let mut average = settings.average.then(|| Average::new(&adapter));
+    let mut average = match from {
+        Some(from) => from.average(dim, settings.bias, level)?,
+        None => settings.average.then(|| Average::new(&adapter)),
+    };
     let len = linear_len(dim, dim, settings.bias);
     let moments = if settings.optimizer.kind.has_moments() { len } else { 0 };
     let schedule = Schedule { decay: settings.schedule, warmup, total: steps };
@@ -422,6 +499,15 @@ fn run<J: Join>(
     let mut trainer = Trainer::new(adapter, state(), state(), settings.scale, settings.optimizer, schedule)?;
     if settings.recipe == Recipe::Single {
         trainer.set_anchor(Anchor::Identity)?;
+    }
+    let (mut at, mut epochs) = (Position::begin(1), Vec::new());
+    if let Some(from) = from {
+        from.restore(&mut trainer)?;
+        (at, epochs) = (from.position(), from.epochs.to_vec());
+        let before = epochs.len() * steps_per_epoch + at.step as usize;
+        if epochs.len() + 1 != at.epoch as usize || before != from.steps as usize || from.steps > steps {
+            return Err(not_of_this_run("its counts of steps and epochs do not fit together"));
+        }
     }
 
     let mut batches = Batches::new(task, index, &pairs, settings, batch_size, level)?;
@@ -439,35 +525,47 @@ fn run<J: Join>(
         batch_size,
         steps_per_epoch,
         steps,
+        resumed_after: trainer.state().steps,
         warmup,
         threads: join.threads(),
         simd: level.name(),
         norm,
         gradient,
     }))?;
-    after_epoch(0, trainer.adapter())?;
+    if from.is_none() {
+        look.look(0, trainer.adapter())?;
+    }
     let mut order: Vec<u32> = (0..).take(pairs.len()).collect();
-    let mut visited = vec![false; task.queries().len()];
-    let mut epochs = Vec::new();
-    for epoch in 1..=settings.epochs {
+    // All took part in an epoch that is over.
+    let mut visited = vec![at.epoch > 1; task.queries().len()];
+    for epoch in at.epoch..=settings.epochs {
         if settings.recipe == Recipe::Single {
             epoch_order(&mut order, settings.seed, epoch - 1);
         }
-        let (mut loss_sum, mut weight_sum) = (0.0, 0.0);
-        let mut last = Progress { step: 0, epoch, loss: f32::NAN, grad_norm: f32::NAN, lr: f32::NAN };
+        let mut last = Progress {
+            step: trainer.state().steps,
+            epoch,
+            loss: f32::NAN,
+            grad_norm: f32::NAN,
+            lr: f32::NAN,
+        };
         for (step, chosen) in (1..).zip(order.chunks(batch_size)) {
+            for &pair in chosen {
+                visited[pairs[pair as usize].query as usize] = true;
+            }
+            if step <= at.step {
+                continue;
+            }
             let (batch, scratch) = batches.fill(chosen)?;
             let report = trainer
                 .step_on(join, &batch, scratch)
                 .map_err(|error| refusal(error, trainer.state().steps, chosen, &pairs, task))?;
             let weight: f64 = batch.weights.iter().map(|&weight| f64::from(weight)).sum();
-            loss_sum += f64::from(report.loss) * weight;
-            weight_sum += weight;
-            for &pair in chosen {
-                visited[pairs[pair as usize].query as usize] = true;
-            }
+            at.step = step;
+            at.loss_sum += f64::from(report.loss) * weight;
+            at.weight_sum += weight;
             if let Some(average) = &mut average {
-                average.offer(trainer.adapter(), epoch, step, steps_per_epoch);
+                average.offer(trainer.adapter(), epoch, step as usize, steps_per_epoch);
             }
             last = Progress {
                 step: trainer.state().steps,
@@ -477,11 +575,15 @@ fn run<J: Join>(
                 lr: report.lr,
             };
             observe(Event::Step(last))?;
+            pause("step");
+            observe(Event::Between(&FitState::of(at, &trainer, &epochs, average.as_ref(), look.best())))?;
         }
         let adapter = average.as_ref().map_or(trainer.adapter(), Average::mean);
-        let done = Epoch { loss: loss_sum / weight_sum, validation_ndcg: after_epoch(epoch, adapter)? };
+        let done = Epoch { loss: at.loss_sum / at.weight_sum, validation_ndcg: look.look(epoch, adapter)? };
         observe(Event::Epoch(last, &done))?;
         epochs.push(done);
+        at = Position::begin(epoch.saturating_add(1));
+        observe(Event::Between(&FitState::of(at, &trainer, &epochs, average.as_ref(), look.best())))?;
     }
 
     let queries_visited = visited.iter().filter(|&&visited| visited).count();

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::auto::trials::Effort;
+use crate::checkpoint::CheckpointOptions;
 use crate::export::ExportOptions;
 use crate::fit::Negatives;
 
@@ -25,7 +26,8 @@ pub struct Options {
 fn help_end() -> String {
     format!(
         "Exit codes: 0 success, 1 other failure, 2 usage, 3 input data refused, 4 output exists or cannot be written, \
-         5 numerical refusal, 6 no gain where --require-gain asks for one.\n\n{}",
+         5 numerical refusal, 6 no gain where --require-gain asks for one, 130 and 143 stopped by Ctrl-C and by \
+         SIGTERM.\n\n{}",
         crate::embed::BUILT_IN
     )
 }
@@ -178,6 +180,9 @@ pub struct TrainOptions {
     /// Steps from one line of the log to the next
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..), requires = "log")]
     pub log_every: u32,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "flattened into the help of its fields")]
+    pub checkpoints: CheckpointOptions,
     /// How to train [default: auto; single where a setting of a run is given]
     #[arg(long, value_enum)]
     pub recipe: Option<RecipeName>,

@@ -1,11 +1,13 @@
 //! A data set joined with its vectors: what training and evaluation work on.
 
+mod fingerprint;
 mod parts;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use fingerprint::Fingerprint;
 pub use parts::Apart;
 use query_adapter::MAX_DIM;
 

@@ -1,7 +1,7 @@
 //! The log of a training run: JSON Lines, written as the run goes.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write as _};
+use std::io::{self, BufRead as _, BufReader, BufWriter, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -61,17 +61,23 @@ struct Failed<'a> {
 }
 
 impl RunLog {
-    /// Creates the file; the first step of a run and then each `every`th gets a line.
+    /// Creates the file, or with `go_on` appends to what an interrupted run has written; the first step of a run and then
+    /// each `every`th gets a line.
     ///
     /// # Errors
     ///
-    /// [`Failure::Output`] when the file exists and `force` is not set, or cannot be created.
-    pub fn create(file: &Path, force: bool, every: u32) -> Result<Self, Failure> {
-        check_output(file, force)?;
+    /// [`Failure::Output`] when the file exists and neither `force` nor `go_on` is set, or cannot be created.
+    pub fn create(file: &Path, force: bool, go_on: bool, every: u32) -> Result<Self, Failure> {
+        check_output(file, force || go_on)?;
         let mut options = OpenOptions::new();
         options.write(true);
-        let opened = if force { options.create(true).truncate(true) } else { options.create_new(true) };
-        let opened = opened.open(file).map_err(|error| Failure::unwritable(file, &error))?;
+        let opened = match (go_on, force) {
+            (true, _) => options.create(true).truncate(false).read(true),
+            (false, true) => options.create(true).truncate(true),
+            (false, false) => options.create_new(true),
+        };
+        let opened = opened.open(file).and_then(|file| if go_on { after_last_line(file) } else { Ok(file) });
+        let opened = opened.map_err(|error| Failure::unwritable(file, &error))?;
         Ok(Self { file: file.to_owned(), out: BufWriter::new(opened), started: Instant::now(), every })
     }
 
@@ -88,7 +94,7 @@ impl RunLog {
             Event::Step(step) if step.step == 1 || step.step.is_multiple_of(self.every) => {
                 self.write::<Progress>("step", &step)
             }
-            Event::Step(_) => Ok(()),
+            Event::Step(_) | Event::Between(_) => Ok(()),
             Event::Epoch(Progress { epoch, step, .. }, of) => {
                 self.write("epoch", &EpochEnd { epoch, step, of })
             }
@@ -116,6 +122,15 @@ impl RunLog {
         }
     }
 
+    /// Writes a line of the recipe `auto`, which is under way.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Output`] when the line cannot be written.
+    pub fn auto(&mut self, event: &'static str, what: &Value) -> Result<(), Failure> {
+        self.write(event, what)
+    }
+
     /// Writes what the recipe `auto` tried, chose and found.
     ///
     /// # Errors
@@ -134,4 +149,21 @@ impl RunLog {
             .and_then(|()| self.out.flush())
             .map_err(|error| Failure::unwritable(&self.file, &error))
     }
+}
+
+/// Cuts off what is no whole line: the run that wrote it was ended there.
+fn after_last_line(file: File) -> io::Result<File> {
+    let (mut reader, mut line, mut end) = (BufReader::new(file), Vec::new(), 0);
+    loop {
+        line.clear();
+        let len = reader.read_until(b'\n', &mut line)?;
+        if len == 0 || !line.ends_with(b"\n") {
+            break;
+        }
+        end += len as u64;
+    }
+    let mut file = reader.into_inner();
+    file.set_len(end)?;
+    file.seek(SeekFrom::Start(end))?;
+    Ok(file)
 }

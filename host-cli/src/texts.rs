@@ -29,6 +29,11 @@ impl TextKey {
         Self(hasher.finish128().as_u128().max(1))
     }
 
+    /// The key as a number.
+    pub(crate) const fn bits(self) -> u128 {
+        self.0
+    }
+
     /// Whether there is nothing in the text.
     #[must_use]
     pub fn is_blank(self) -> bool {

@@ -16,10 +16,14 @@ use serde_json::json;
 
 use crate::adapter_file;
 use crate::auto::trials::Effort;
+use crate::checkpoint::Identity;
 use crate::embed::Origin;
 use crate::failure::Failure;
-use crate::files::check_output;
-use crate::fit::{Adapter, Event, Fit, Progress, Recipe, Settings, fit, optimizer_name, require_negatives};
+use crate::files::{check_output, place_of};
+use crate::fit::{
+    Adapter, Event, Fit, FitState, Progress, Recipe, Settings, fit, optimizer_name, require_negatives,
+};
+use crate::interrupts;
 use crate::metrics::Metric;
 use crate::options::{AutoOptions, OptimizerName, RecipeName, ScheduleName, TrainOptions};
 use crate::parallel::available_threads;
@@ -45,19 +49,54 @@ const SHOWN_EVERY: Duration = Duration::from_millis(100);
 ///
 /// Every [`Failure`]; nothing is written then, except that a log that was begun ends with the failure.
 pub fn run(options: &TrainOptions, level: Level, note: &mut dyn FnMut(&str)) -> Result<String, Failure> {
+    let resume = options.checkpoints.resume;
+    require_distinct(options)?;
     check_output(&options.output, options.force)?;
-    let mut log = match &options.log {
-        Some(file) if *file == options.output => {
-            return Err(Failure::Usage("--log and --output name the same file".to_owned()));
-        }
-        Some(file) => Some(RunLog::create(file, options.force, options.log_every)?),
-        None => None,
-    };
-    let result = run_logged(options, level, note, &mut log);
+    options.checkpoints.check(options.force)?;
+    let log = options.log.as_ref();
+    let mut log =
+        log.map(|file| RunLog::create(file, options.force, resume, options.log_every)).transpose()?;
+    let mut result = run_logged(options, level, note, &mut log);
+    if let Err(Failure::Interrupted { then, .. }) = &mut result
+        && then.is_empty()
+    {
+        *then = how_to_go_on(options);
+    }
     if let (Err(failure), Some(log)) = (&result, &mut log) {
         log.finish(Err(failure))?;
     }
     result
+}
+
+/// Refuses two outputs in one file.
+fn require_distinct(options: &TrainOptions) -> Result<(), Failure> {
+    let files = [
+        ("--output", Some(&options.output)),
+        ("--log", options.log.as_ref()),
+        ("--checkpoint", options.checkpoints.checkpoint.as_ref()),
+    ];
+    let files: Vec<_> = files.into_iter().filter_map(|(flag, file)| Some((flag, place_of(file?)))).collect();
+    for (at, (flag, file)) in files.iter().enumerate() {
+        if let Some((other, _)) = files.iter().take(at).find(|(_, other)| other == file) {
+            let problem = format!("{flag} and {other} name the same file; give each its own");
+            return Err(Failure::Usage(problem));
+        }
+    }
+    Ok(())
+}
+
+/// What to do after an interruption that nothing was saved at.
+fn how_to_go_on(options: &TrainOptions) -> String {
+    match &options.checkpoints.checkpoint {
+        Some(file) if file.exists() => {
+            format!(
+                "; {} holds the run as it was last saved: the same command with --resume goes on",
+                file.display()
+            )
+        }
+        Some(_) => "; nothing was saved yet".to_owned(),
+        None => "; nothing was written: with --checkpoint FILE a run can be resumed".to_owned(),
+    }
 }
 
 /// As [`run`], with the log open, which gets to know of a success.
@@ -69,6 +108,8 @@ fn run_logged(
 ) -> Result<String, Failure> {
     let recipe = recipe(options, note)?;
     let tasks = load(options, level, note)?;
+    // Before, there is nothing that would be lost.
+    interrupts::listen()?;
     match recipe {
         RecipeName::Auto => automatic::run(options, tasks, level, note, log),
         RecipeName::Single => run_once(options, Recipe::Single, tasks, level, note, log),
@@ -176,16 +217,32 @@ fn run_once(
         None => None,
     };
 
+    let chooser = validation.as_ref().map(|(task, index)| (task, index));
+    let identity = || {
+        let mut data = vec![("training", &train)];
+        data.extend(chooser.map(|(task, _)| ("validation", task)));
+        let mut identity = Identity::new(TOOL, &data);
+        identity.set("settings", &json!(settings));
+        identity
+    };
+    let (mut checkpoint, from) = options.checkpoints.open::<FitState<'_>>(identity, note)?;
+    if let Some(from) = &from {
+        note(&format!("--resume: the run goes on after step {}", from.steps()));
+    }
+
     let started = Instant::now();
     let bar = progress_bar(options.common.quiet, "steps");
-    let chooser = validation.as_ref().map(|(task, index)| (task, index));
     let mut shown: Option<Instant> = None;
-    let fitted = fit(&train, &index, chooser, &settings, level, |event| {
+    let fitted = fit(&train, &index, chooser, &settings, from.as_ref(), level, |event| {
         if let Some(log) = log {
             log.observe(event, &settings)?;
         }
         match event {
-            Event::Start(shapes) => bar.set_length(u64::from(shapes.steps)),
+            Event::Start(shapes) => {
+                bar.set_length(u64::from(shapes.steps));
+                bar.set_position(u64::from(shapes.resumed_after));
+                bar.reset_eta();
+            }
             // A bar that no one sees, or saw a moment ago, is not worth the words.
             Event::Step(_) if bar.is_hidden() || shown.is_some_and(|shown| shown.elapsed() < SHOWN_EVERY) => {
             }
@@ -195,11 +252,18 @@ fn run_once(
                 shown = Some(Instant::now());
             }
             Event::Epoch(..) => {}
+            Event::Between(state) => match &mut checkpoint {
+                // The last one in any case: what remains may take long.
+                Some(checkpoint) if state.is_over(settings.epochs) => checkpoint.save(state)?,
+                Some(checkpoint) => checkpoint.offer(state)?,
+                None => interrupts::check()?,
+            },
         }
         Ok(())
     });
     bar.finish_and_clear();
     let fitted = fitted?;
+    drop(from);
     let seconds = started.elapsed();
     for line in &fitted.notes {
         note(line);
@@ -217,6 +281,7 @@ fn run_once(
     if splits.is_empty() {
         splits.push(on_training_queries(&train, &index, &fitted.adapter, note)?);
     }
+    interrupts::check()?;
 
     let validation_ndcg = (validation.is_some() && settings.recipe == Recipe::Single)
         .then(|| splits.first().and_then(|split| ndcg_pair(&split.all)))

@@ -50,9 +50,9 @@ fn no_step_of_an_epoch_but_the_first_asks_for_memory() {
             stats.allocations + stats.reallocations
         };
         let (mut before, mut steps) = (None, 0);
-        fit(&task, &index, None, &settings, Level::detect(), |event| {
+        fit(&task, &index, None, &settings, None, Level::detect(), |event| {
             match event {
-                Event::Start(_) => {}
+                Event::Start(_) | Event::Between(_) => {}
                 Event::Step(step) => {
                     let now = asked();
                     if let Some(before) = before {

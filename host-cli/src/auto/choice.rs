@@ -4,11 +4,14 @@ use core::num::NonZeroUsize;
 use std::time::Instant;
 
 use query_adapter::Level;
+use serde::{Deserialize, Serialize};
 
+use super::journal::Journal;
 use super::trials::Trial;
 use crate::averaging::{equal_mean, step_toward};
 use crate::failure::Failure;
 use crate::fit::{Adapter, Settings, fit_to_stops, identity, mean, ndcg_values, standard_error};
+use crate::interrupts;
 use crate::parallel::in_pieces;
 use crate::ranking::Index;
 use crate::retrieval_task::RetrievalTask;
@@ -40,7 +43,7 @@ pub struct Machine {
 }
 
 /// A trial after some epochs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// The trial's number.
     pub trial: usize,
@@ -49,7 +52,7 @@ pub struct Member {
 }
 
 /// What a candidate reached on validation.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Tried {
     /// Which it is.
     pub member: Member,
@@ -58,7 +61,7 @@ pub struct Tried {
 }
 
 /// What was chosen, and why.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Choice {
     /// Those whose mean is the adapter; none for the untouched base.
     pub members: Vec<Member>,
@@ -74,11 +77,11 @@ pub struct Choice {
     pub standard_error: f64,
 }
 
-struct Candidate {
-    tried: Tried,
+pub(super) struct Candidate {
+    pub(super) tried: Tried,
     /// The adapter of each fold; empty for one out of the pool.
-    adapters: Vec<Adapter>,
-    values: Vec<f64>,
+    pub(super) adapters: Vec<Adapter>,
+    pub(super) values: Vec<f64>,
 }
 
 /// Chooses on the queries held out in `folds`, which all are trained with the documents of `index`. `tick` is called for
@@ -86,7 +89,7 @@ struct Candidate {
 ///
 /// # Errors
 ///
-/// Those of the fits; a trial whose numbers grow beyond bounds is left out instead.
+/// Those of the fits and of the journal; a trial whose numbers grow beyond bounds is left out instead.
 pub fn choose(
     folds: &[Fold],
     index: &Index,
@@ -94,13 +97,14 @@ pub fn choose(
     machine: Machine,
     until: Option<Instant>,
     tick: &(dyn Fn() + Sync),
+    journal: &mut Journal<'_>,
 ) -> Result<Choice, Failure> {
     let mut base_values = Vec::new();
     for fold in folds {
         let base = identity(fold.train.dim(), false, machine.level)?;
         base_values.extend(ndcg_values(&fold.held_out_index, &fold.held_out, &base)?);
     }
-    let candidates = candidates(folds, index, trials, machine, until, tick)?;
+    let candidates = candidates(folds, index, trials, machine, until, tick, journal)?;
     let base = mean(&base_values);
     let tried = candidates.iter().map(|candidate| candidate.tried).collect();
     let mut choice =
@@ -142,13 +146,17 @@ fn candidates(
     machine: Machine,
     until: Option<Instant>,
     tick: &(dyn Fn() + Sync),
+    journal: &mut Journal<'_>,
 ) -> Result<Vec<Candidate>, Failure> {
     let index = index.clone().with_threads(NonZeroUsize::MIN);
     let held_out_indices: Vec<Index> =
         folds.iter().map(|fold| fold.held_out_index.clone().with_threads(NonZeroUsize::MIN)).collect();
-    let mut candidates: Vec<Candidate> = Vec::new();
+    let dim = index.documents().dim();
+    let (done, mut candidates) = journal.resumed_candidates(dim, folds.len(), machine.level)?;
+    (0..done * folds.len()).for_each(|_| tick());
     // A few trials at a time, so that no more adapters are in memory than needed.
-    for (first, some) in (0..).step_by(machine.threads.get()).zip(trials.chunks(machine.threads.get())) {
+    let left = trials.get(done..).unwrap_or_default();
+    for (first, some) in (done..).step_by(machine.threads.get()).zip(left.chunks(machine.threads.get())) {
         if first > 0 && until.is_some_and(|until| Instant::now() >= until) {
             break;
         }
@@ -160,7 +168,8 @@ fn candidates(
             |(), piece| {
                 let (trial, fold) = (&some[piece / folds.len()], piece % folds.len());
                 let Fold { train, held_out, .. } = &folds[fold];
-                let fitted = fit_to_stops(train, &index, &trial.settings, &trial.stops, machine.level);
+                let Trial { settings, stops } = trial;
+                let fitted = fit_to_stops(train, &index, settings, stops, machine.level, interrupts::check);
                 tick();
                 let adapters = match fitted {
                     Err(Failure::Numerical(_)) => return Ok(Vec::new()),
@@ -171,13 +180,18 @@ fn candidates(
                     .map(|adapter| Ok((ndcg_values(&held_out_indices[fold], held_out, &adapter)?, adapter)))
                     .collect::<Result<Vec<_>, Failure>>()
             },
-        )?;
-        let mut fits = fits.into_iter();
+        );
+        if let Err(Failure::Interrupted { .. }) = fits {
+            journal.trying(first, &candidates)?;
+        }
+        let mut fits = fits?.into_iter();
         for (trial, of) in (first..).zip(some) {
             let of_folds: Vec<_> = fits.by_ref().take(folds.len()).collect();
             if of_folds.iter().any(Vec::is_empty) {
+                journal.tried(of, &[])?;
                 continue;
             }
+            let before = candidates.len();
             let mut of_folds: Vec<_> = of_folds.into_iter().map(Vec::into_iter).collect();
             for &epochs in &of.stops {
                 let (values, adapters): (Vec<_>, Vec<_>) =
@@ -186,6 +200,8 @@ fn candidates(
                 let tried = Tried { member: Member { trial, epochs }, ndcg: mean(&values) };
                 candidates.push(Candidate { tried, adapters, values });
             }
+            let tried: Vec<Tried> = candidates[before..].iter().map(|candidate| candidate.tried).collect();
+            journal.tried(of, &tried)?;
         }
         // A stable sort: of equals the one tried first.
         candidates.sort_by(|a, b| b.tried.ndcg.total_cmp(&a.tried.ndcg));
@@ -193,6 +209,7 @@ fn candidates(
             candidate.adapters = Vec::new();
             candidate.values = Vec::new();
         }
+        journal.trying(first + some.len(), &candidates)?;
     }
     Ok(candidates)
 }
@@ -244,7 +261,7 @@ pub fn refit(
             stops.sort_unstable();
             let Some(&epochs) = stops.last() else { return Ok(Vec::new()) };
             let settings = Settings { epochs, ..trials[trial].settings.clone() };
-            let adapters = fit_to_stops(task, &single, &settings, &stops, machine.level)?;
+            let adapters = fit_to_stops(task, &single, &settings, &stops, machine.level, interrupts::check)?;
             Ok(stops.into_iter().map(move |epochs| Member { trial, epochs }).zip(adapters).collect())
         },
     )?;

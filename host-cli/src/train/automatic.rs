@@ -9,15 +9,20 @@ use query_adapter::Level;
 use query_adapter::image::{Training, Validation};
 use serde_json::json;
 
-use super::{Tasks, index_of, metadata, on_training_queries, progress_bar, split_report, trained_documents};
+use super::{
+    TOOL, Tasks, index_of, metadata, on_training_queries, progress_bar, split_report, trained_documents,
+};
 use crate::adapter_file;
 use crate::auto::choice::{Choice, Machine, Member, Tried};
+use crate::auto::journal::{Event, Journal, State};
 use crate::auto::plan::{Plan, plan};
 use crate::auto::trials::{Trial, trials};
 use crate::auto::verdict::{Finding, MOST_MOVED, Moved, Verdict, moved};
 use crate::auto::{self, Outcome};
+use crate::checkpoint::Identity;
 use crate::failure::Failure;
 use crate::fit::{Settings, identity, optimizer_name, require_negatives};
+use crate::interrupts;
 use crate::options::TrainOptions;
 use crate::parallel::available_threads;
 use crate::ranking::Index;
@@ -48,8 +53,39 @@ pub(super) fn run(
         note("--max-seconds: how much is tried depends on the clock; another run may give another adapter");
     }
 
+    let this_run = || {
+        let mut data = vec![("training", &train)];
+        data.extend(validation.as_ref().map(|task| ("validation", task)));
+        let mut identity = Identity::new(TOOL, &data);
+        identity.set(
+            "settings",
+            &json!({
+                "recipe": "auto",
+                "effort": options.auto.effort,
+                "seed": options.seed,
+                "max-seconds": options.auto.max_seconds,
+            }),
+        );
+        identity
+    };
+    let (mut checkpoint, from) = options.checkpoints.open::<State<'_>>(this_run, note)?;
+    if let Some(from) = &from {
+        note(&format!("--resume: the run goes on with {from}"));
+    }
+    let mut observe = |event: Event<'_>| {
+        if let (Some(log), Some((name, line))) = (log.as_mut(), log_line(event)) {
+            log.auto(name, &line)?;
+        }
+        match (event, &mut checkpoint) {
+            (Event::Between(state), Some(checkpoint)) => checkpoint.offer(state),
+            (Event::Between(_), None) => interrupts::check(),
+            _ => Ok(()),
+        }
+    };
+    let mut journal = Journal::new(from, &mut observe);
+
     let started = Instant::now();
-    let run = |train: &RetrievalTask, validation: Option<&RetrievalTask>, what| -> Result<Run, Failure> {
+    let mut run = |train: &RetrievalTask, validation: Option<&RetrievalTask>, what| -> Result<Run, Failure> {
         let validation_index =
             validation.map(|task| index_of(task, train, &index, level, threads)).transpose()?;
         let plan = plan(train, &index, validation.zip(validation_index.as_ref()), options.seed)?;
@@ -60,7 +96,7 @@ pub(super) fn run(
         bar.set_length(fits as u64);
         bar.set_message(what);
         let most = options.auto.max_seconds.map(Duration::from_secs_f64);
-        let outcome = auto::run(&plan, &index, &trials, machine, most, &|| bar.inc(1));
+        let outcome = auto::run(&plan, &index, &trials, machine, most, &|| bar.inc(1), &mut journal);
         bar.finish_and_clear();
         Ok(Run { outcome: outcome?, plan, trials })
     };
@@ -75,6 +111,10 @@ pub(super) fn run(
     } else {
         None
     };
+    let state = journal.into_state();
+    if let Some(checkpoint) = &mut checkpoint {
+        checkpoint.save(&state)?;
+    }
     let seconds = started.elapsed();
 
     let chosen = !outcome.choice.members.is_empty();
@@ -94,6 +134,7 @@ pub(super) fn run(
         splits.push(on_training_queries(&train, &index, &adapter, note)?);
     }
 
+    interrupts::check()?;
     let result = Report {
         choice: &outcome.choice,
         trials: &trials,
@@ -120,6 +161,50 @@ pub(super) fn run(
         return Err(Failure::NoGain { printed, words: verdict.words() });
     }
     Ok(printed)
+}
+
+/// What the log gets to know of a run that is under way.
+fn log_line(event: Event<'_>) -> Option<(&'static str, serde_json::Value)> {
+    let names = |trials: &[Trial]| trials.iter().map(ToString::to_string).collect::<Vec<_>>();
+    match event {
+        Event::Start(round, plan, trials) => {
+            let task = &plan.last.refit_on;
+            let line = json!({
+                "tool": TOOL,
+                "recipe": "auto",
+                "round": round,
+                "rounds": plan.outer.len() + 1,
+                "folds": plan.last.folds.len(),
+                "dim": task.dim(),
+                "queries": task.queries().len(),
+                "pairs": task.pairs(),
+                "documents": task.corpus().len(),
+                "trials": names(trials),
+            });
+            Some(("start", line))
+        }
+        Event::Trial(round, trial, tried) => {
+            let tried =
+                tried.iter().map(|tried| json!({"epochs": tried.member.epochs, "ndcg@10": tried.ndcg}));
+            let tried: Vec<_> = tried.collect();
+            Some(("trial", json!({"round": round, "trial": trial.to_string(), "tried": tried})))
+        }
+        Event::Round(round, trials, choice) => {
+            let Choice { members, base, best, standard_error, part_of_the_way, .. } = choice;
+            let chosen = members.iter().filter_map(|member| {
+                let trial = trials.get(member.trial)?.to_string();
+                Some(json!({"trial": trial, "epochs": member.epochs}))
+            });
+            let line = json!({
+                "round": round,
+                "chosen": chosen.collect::<Vec<_>>(),
+                "part_of_the_way": part_of_the_way,
+                "validation": {"base": base, "best": best, "standard_error": standard_error},
+            });
+            Some(("round", line))
+        }
+        Event::Between(_) => None,
+    }
 }
 
 struct Run {

@@ -3,6 +3,7 @@
 mod apply;
 mod auto;
 mod check;
+mod checkpoint;
 mod documentation;
 #[cfg(all(feature = "models", feature = "endpoint"))]
 mod embed;
