@@ -207,6 +207,7 @@ pub fn image(dim: usize, level: Level) -> Result<Vec<Lanes>, Error> {
             normalized: true,
             training: None,
             golden_text: None,
+            settings: None,
         },
         golden_query: &golden_query,
         golden_output: &golden_output,

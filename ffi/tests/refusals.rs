@@ -31,6 +31,7 @@ fn file() -> (Vec<QadLanes>, usize) {
             normalized: true,
             training: None,
             golden_text: None,
+            settings: None,
         },
         golden_query: &[0.5; DIM],
         golden_output: &[0.5; DIM],

@@ -239,5 +239,6 @@ fn metadata<'a>(input: &mut Unstructured<'a>) -> Result<Metadata<'a>> {
         normalized: input.arbitrary()?,
         training,
         golden_text: input.arbitrary()?,
+        settings: input.arbitrary()?,
     })
 }

@@ -222,6 +222,7 @@ impl Run {
             normalized: false,
             training: None,
             golden_text: None,
+            settings: None,
         };
         let spec = ImageSpec {
             in_dim,

@@ -13,9 +13,10 @@ use npyz::WriterBuilder as _;
 use query_adapter::Level;
 
 use crate::adapter_file::AdapterFile;
+use crate::claims::Claim;
 use crate::embed::Origin;
 use crate::failure::Failure;
-use crate::files::{check_output, write_atomically};
+use crate::files::write_atomically;
 use crate::fit::Adapter;
 use crate::json_lines::{self, Lines, Row};
 use crate::options::ApplyOptions;
@@ -39,9 +40,7 @@ const MOST_BYTES: usize = 8 << 20;
 /// got rows before the fault, whole ones.
 pub fn run(options: &ApplyOptions, level: Level, note: &mut dyn FnMut(&str)) -> Result<(), Failure> {
     let output = options.output.as_path();
-    if !is_standard(output) {
-        check_output(output, options.force)?;
-    }
+    let _claim = if is_standard(output) { None } else { Some(Claim::take(output, options.force)?) };
     let file = AdapterFile::open(&options.adapter, level)?;
     let adapter = file.adapter(level)?;
     let input = Input::open(&options.input, &file)?;

@@ -134,6 +134,14 @@ impl<'a> Batches<'a> {
         })
     }
 
+    /// Bytes of the buffers.
+    pub(crate) fn memory(&self) -> u64 {
+        let floats = [&self.queries, &self.preconditioned, &self.operand, &self.documents, &self.weights];
+        let floats: usize = floats.into_iter().map(Vec::capacity).sum();
+        let others = size_of_val(&self.mask[..]) + size_of_val(&self.scratch[..]);
+        (floats * size_of::<f32>() + others) as u64
+    }
+
     pub(crate) fn fill(&mut self, chosen: &[u32]) -> Result<(Batch<'_>, &mut [Lanes]), Failure> {
         let corpus = self.task.corpus();
         let dim = self.task.dim();

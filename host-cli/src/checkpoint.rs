@@ -17,9 +17,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use crate::claims::Claim;
+use crate::config::flat;
 use crate::failpoints::pause;
 use crate::failure::Failure;
-use crate::files::{check_output, write_atomically};
+use crate::files::write_atomically;
 use crate::interrupts;
 use crate::retrieval_task::{Fingerprint, RetrievalTask};
 
@@ -39,18 +41,18 @@ pub struct CheckpointOptions {
 }
 
 impl CheckpointOptions {
-    /// Checks that the checkpoint can be written: an existing one is to be gone on from, or to be overwritten.
+    /// Claims the checkpoint: an existing one is to be gone on from, or to be overwritten.
     ///
     /// # Errors
     ///
     /// [`Failure::Output`].
-    pub fn check(&self, force: bool) -> Result<(), Failure> {
-        let Some(file) = &self.checkpoint else { return Ok(()) };
+    pub fn claim(&self, force: bool) -> Result<Option<Claim>, Failure> {
+        let Some(file) = &self.checkpoint else { return Ok(None) };
         if !self.resume && !force && file.is_file() {
             let problem = "exists already; give --resume to go on from it, or --force to overwrite it";
             return Err(Failure::output(file, problem));
         }
-        check_output(file, true)
+        Claim::take(file, true).map(Some)
     }
 
     /// The checkpoint of the run that `identity` tells, and what it holds if that is to be gone on from.
@@ -107,18 +109,17 @@ impl Identity {
         Self { tool: tool.to_owned(), settings: Vec::new(), data: data.collect() }
     }
 
-    /// Adds a setting; `value` may be an object of settings. What is null is none.
-    pub fn set(&mut self, name: &str, value: &Value) {
-        match value {
-            Value::Null => {}
-            Value::Object(object) => {
-                for (key, value) in object {
-                    self.set(if key == "kind" { name } else { key }, value);
-                }
-            }
-            Value::String(text) => self.settings.push((name.to_owned(), text.clone())),
-            value => self.settings.push((name.to_owned(), value.to_string())),
-        }
+    /// The same with an object of settings.
+    #[must_use]
+    pub fn with_settings(mut self, settings: &Value) -> Self {
+        self.settings = flat(settings)
+            .into_iter()
+            .map(|(name, value)| match value {
+                Value::String(text) => (name, text),
+                value => (name, value.to_string()),
+            })
+            .collect();
+        self
     }
 
     /// In what this one, of a run that is to begin, differs from that of a checkpoint.
@@ -130,7 +131,6 @@ impl Identity {
             settings.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone())
         };
         let flag = |name: &str, value: Option<String>| {
-            let name = name.replace('_', "-");
             value.map_or(format!("no --{name}"), |value| format!("--{name} {value}"))
         };
         for (name, _) in self.settings.iter().chain(&saved.settings) {
@@ -313,9 +313,8 @@ mod tests {
     use super::*;
 
     fn checkpoint(folder: &tempfile::TempDir) -> Checkpoint {
-        let mut identity = Identity::new("this 1.0", &[]);
-        identity
-            .set("settings", &serde_json::json!({"lr": 0.5, "optimizer": {"kind": "sgd"}, "warmup": null}));
+        let settings = serde_json::json!({"lr": 0.5, "optimizer": {"kind": "sgd"}, "warmup": null});
+        let identity = Identity::new("this 1.0", &[]).with_settings(&settings);
         Checkpoint::new(&folder.path().join("run.ckpt"), Duration::ZERO, identity)
     }
 
@@ -386,7 +385,7 @@ mod tests {
                 refused(&setting("optimizer", None)),
                 "is of a run with --optimizer sgd, this one has no --optimizer",
             ),
-            (refused(&setting("batch_size", Some("4"))), "with no --batch-size, this one has --batch-size 4"),
+            (refused(&setting("batch-size", Some("4"))), "with no --batch-size, this one has --batch-size 4"),
         ] {
             assert!(problem.contains(expected), "{problem}");
             assert!(

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use query_adapter::Level;
 
 use crate::adapter_file::AdapterFile;
+use crate::claims::Claim;
 use crate::failure::Failure;
 use crate::files::write_atomically;
 use source::{Identifier, Source};
@@ -57,6 +58,7 @@ pub fn run(options: &ExportOptions) -> Result<(), Failure> {
         Some(name) => Identifier::checked(name)?,
         None => Identifier::of_file(output),
     };
+    let _claim = Claim::take(output, *force)?;
     let file = AdapterFile::open(adapter, Level::detect())?;
     let image = file.image()?;
     let (mut golden_query, mut golden_output) = (vec![0.0; image.in_dim()], vec![0.0; image.out_dim()]);

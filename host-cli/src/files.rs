@@ -1,5 +1,6 @@
 //! Files that are either written whole or not at all.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -71,22 +72,48 @@ fn exists(path: &Path) -> Failure {
     Failure::output(path, "exists already; give --force to overwrite it")
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// The folder that a file is in.
+pub(crate) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     }
 }
 
+/// The end of the names of files that are not complete, and how many random characters stand before it.
+const PARTIAL: &str = ".partial";
+const RANDOM_BYTES: usize = 6;
+
+/// How the names of temporary files for an output of this name begin.
+fn partial_prefix(name: &OsStr) -> OsString {
+    let mut prefix = OsString::from(".");
+    prefix.push(name);
+    prefix.push(".");
+    prefix
+}
+
+/// Whether `found` is the name of a temporary file for an output of this name.
+pub(crate) fn is_partial_of(name: &OsStr, found: &OsStr) -> bool {
+    let found = found.as_encoded_bytes().strip_prefix(partial_prefix(name).as_encoded_bytes());
+    found
+        .and_then(|rest| rest.strip_suffix(PARTIAL.as_bytes()))
+        .is_some_and(|random| random.len() == RANDOM_BYTES && random.iter().all(u8::is_ascii_alphanumeric))
+}
+
+/// The path of a file beside an output that belongs to it.
+pub(crate) fn hidden_name(output: &Path, what: &str) -> PathBuf {
+    let mut name = partial_prefix(output.file_name().unwrap_or_default());
+    name.push(what);
+    folder_of(output).join(name)
+}
+
 fn temporary_beside(path: &Path) -> Result<NamedTempFile, Failure> {
     let Some(name) = path.file_name() else {
         return Err(Failure::output(path, "this names no file; name one"));
     };
-    let mut prefix = std::ffi::OsString::from(".");
-    prefix.push(name);
-    prefix.push(".");
+    let prefix = partial_prefix(name);
     let mut builder = Builder::new();
-    builder.prefix(&prefix).suffix(".partial");
+    builder.prefix(&prefix).suffix(PARTIAL).rand_bytes(RANDOM_BYTES);
     // A temporary file is private by default; an output has the permissions that any new file would get.
     #[cfg(unix)]
     builder.permissions(<fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o666));

@@ -244,6 +244,8 @@ pub struct Shapes {
     pub norm: &'static str,
     /// Whether the gradient is `fused` into the update, or `stored` and read again.
     pub gradient: &'static str,
+    /// Bytes of weights, moments, means and the buffers of the batches.
+    pub memory: u64,
 }
 
 /// How far a fit is after a step.
@@ -320,6 +322,32 @@ pub fn fit(
         }
     }
     fit_on(&SingleThread, job, validation, observe)
+}
+
+/// How large a fit is, without a step of it.
+///
+/// # Errors
+///
+/// As [`fit`], before its first step.
+pub fn plan(
+    task: &RetrievalTask,
+    index: &Index,
+    settings: &Settings,
+    level: Level,
+) -> Result<Shapes, Failure> {
+    let mut shapes = None;
+    let fitted = fit(task, index, None, settings, None, level, |event| match event {
+        Event::Start(found) => {
+            shapes = Some(found.clone());
+            Err(Failure::Usage("this is as far as a plan goes".to_owned()))
+        }
+        _ => Ok(()),
+    });
+    match (shapes, fitted) {
+        (Some(shapes), _) => Ok(shapes),
+        (None, Err(failure)) => Err(failure),
+        (None, Ok(_)) => Err(Failure::Usage("the run has no step".to_owned())),
+    }
 }
 
 /// What is fitted to what, and from where.
@@ -493,6 +521,7 @@ fn run<J: Join>(
         None => settings.average.then(|| Average::new(&adapter)),
     };
     let len = linear_len(dim, dim, settings.bias);
+    let len_bytes = (len * size_of::<Lanes>()) as u64;
     let moments = if settings.optimizer.kind.has_moments() { len } else { 0 };
     let schedule = Schedule { decay: settings.schedule, warmup, total: steps };
     let state = || vec![Lanes::ZERO; moments];
@@ -531,6 +560,7 @@ fn run<J: Join>(
         simd: level.name(),
         norm,
         gradient,
+        memory: batches.memory() + (1 + 2 * u64::from(moments > 0) + u64::from(settings.average)) * len_bytes,
     }))?;
     if from.is_none() {
         look.look(0, trainer.adapter())?;

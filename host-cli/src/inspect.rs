@@ -13,6 +13,9 @@ use crate::options::InspectOptions;
 /// Width of the first column of the lines.
 const LABEL_WIDTH: usize = 17;
 
+/// Settings that stand on one line.
+const SETTINGS_A_LINE: usize = 4;
+
 /// Runs the command; returns what to print on stdout.
 ///
 /// # Errors
@@ -78,6 +81,8 @@ struct MetadataView<'a> {
     normalized: bool,
     /// The text whose vector tells the base model from others; null where the model was not at hand.
     golden_text: Option<&'a str>,
+    /// A file for `train --config` that gives the run's settings; null where they are not known.
+    settings: Option<&'a str>,
     training: Option<TrainingView<'a>>,
 }
 
@@ -118,6 +123,7 @@ impl<'a> From<&Metadata<'a>> for MetadataView<'a> {
             },
             normalized: metadata.normalized,
             golden_text: metadata.golden_text,
+            settings: metadata.settings,
             training: metadata.training.map(TrainingView::from),
         }
     }
@@ -166,6 +172,10 @@ impl Display for Inspection<'_> {
             None => line("training", &"not stated")?,
             Some(training) => training.lines(&mut line)?,
         }
+        let settings: Vec<_> = metadata.settings.unwrap_or_default().lines().map(without_controls).collect();
+        for (at, some) in settings.chunks(SETTINGS_A_LINE).enumerate() {
+            line(if at == 0 { "settings" } else { "" }, &some.join("  "))?;
+        }
         line("checksums", &"header, metadata and weights are as written")?;
         let levels = self.golden_reproduced.join(", ");
         line("golden pair", &format_args!("reproduced bit for bit at every level of this machine: {levels}"))
@@ -195,6 +205,11 @@ impl TrainingView<'_> {
             }
         }
     }
+}
+
+/// A line of the file as it is, but for what could draw on a terminal.
+fn without_controls(line: &str) -> String {
+    line.chars().filter(|character| !character.is_control()).collect()
 }
 
 /// A text of the file on one line, in quotes; control characters are escaped, so that no file can draw on a terminal.

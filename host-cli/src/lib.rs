@@ -3,6 +3,9 @@
 //! The binary reads data sets and vectors, trains and evaluates query adapters and writes files; this library
 //! holds the parts, so that tests and other programs can call them one by one.
 
+// Whatever is in a file is an error that says what to do, if it cannot be used.
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::todo, clippy::unimplemented, clippy::unreachable))]
+
 pub mod adapter_file;
 pub mod apply;
 pub mod auto;
@@ -10,7 +13,9 @@ mod averaging;
 mod batches;
 pub mod check;
 pub mod checkpoint;
+pub mod claims;
 pub mod compare;
+pub mod config;
 mod contents;
 pub mod dataset;
 pub mod defects;
@@ -27,6 +32,7 @@ pub mod interrupts;
 mod json;
 pub mod json_lines;
 mod lists;
+pub mod manual;
 pub mod metrics;
 pub mod normalized_documents;
 pub mod options;

@@ -4,17 +4,24 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser as _, ValueEnum as _};
+use clap::ValueEnum as _;
 use host_cli::failure::Failure;
-use host_cli::options::{CheckOptions, Command, Options, SimdLevel};
+use host_cli::options::{CheckOptions, Command, SimdLevel};
 use host_cli::parallel::limit_threads;
 use host_cli::retrieval_task::RetrievalTask;
 use host_cli::vectors::Embeddings;
-use host_cli::{apply, check, embed, evaluate, export, inspect, synthesize, train};
+use host_cli::{apply, check, config, embed, evaluate, export, inspect, manual, synthesize, train};
 use query_adapter::Level;
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = match config::parse(std::env::args_os().collect()) {
+        Ok(Ok(options)) => options,
+        Ok(Err(error)) => error.exit(),
+        Err(failure) => {
+            say("error", &failure.to_string());
+            return ExitCode::from(failure.exit_code());
+        }
+    };
     match run(&options.command).and_then(|text| print(&text)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -48,6 +55,8 @@ fn run(command: &Command) -> Result<String, Failure> {
         Command::Export(options) => export::run(options).map(|()| String::new()),
         Command::Check(options) => cross_check(options),
         Command::Synthesize(options) => synthesize::run(options),
+        Command::Completions(options) => manual::completions(options),
+        Command::Man(options) => manual::man(options),
     }
 }
 

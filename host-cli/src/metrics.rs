@@ -281,7 +281,8 @@ impl JudgedQueries {
             self.left_out += 1;
             return;
         }
-        self.queries.push(u32::try_from(query).expect("queries are counted in 32 bits"));
+        // Queries are counted in 32 bits.
+        self.queries.push(u32::try_from(query).unwrap_or(u32::MAX));
         self.hits.push_list(hits_of(ranking.into_iter(), judgements, gain));
         self.gains.push_list(gains_of(judgements, gain));
     }

@@ -7,8 +7,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::auto::trials::Effort;
 use crate::checkpoint::CheckpointOptions;
+use crate::config::ConfigOptions;
 use crate::export::ExportOptions;
 use crate::fit::Negatives;
+use crate::manual::{CompletionsOptions, ManOptions};
 
 /// Trains, evaluates and applies query adapters: a small matrix that bends a query embedding toward the right
 /// documents, with documents and embedding model left as they are.
@@ -51,6 +53,10 @@ pub enum Command {
     Check(CheckOptions),
     /// Write a made-up data set of any size, to see how time and memory grow.
     Synthesize(SynthesizeOptions),
+    /// Print a script that completes commands and flags in a shell.
+    Completions(CompletionsOptions),
+    /// Print the manual page, or write a page for each command.
+    Man(ManOptions),
 }
 
 impl Command {
@@ -62,7 +68,12 @@ impl Command {
             Self::Train(options) => options.common.threads,
             Self::Evaluate(options) => options.common.threads,
             Self::Apply(options) => options.threads,
-            Self::Inspect(_) | Self::Export(_) | Self::Check(_) | Self::Synthesize(_) => None,
+            Self::Inspect(_)
+            | Self::Export(_)
+            | Self::Check(_)
+            | Self::Synthesize(_)
+            | Self::Completions(_)
+            | Self::Man(_) => None,
         }
     }
 }
@@ -183,6 +194,9 @@ pub struct TrainOptions {
     #[command(flatten)]
     #[allow(missing_docs, reason = "flattened into the help of its fields")]
     pub checkpoints: CheckpointOptions,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "flattened into the help of its fields")]
+    pub configuration: ConfigOptions,
     /// How to train [default: auto; single where a setting of a run is given]
     #[arg(long, value_enum)]
     pub recipe: Option<RecipeName>,

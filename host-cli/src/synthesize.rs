@@ -6,8 +6,9 @@ use std::io::{self, Write};
 use npyz::WriterBuilder as _;
 use query_adapter::sample::Generator;
 
+use crate::claims::Claim;
 use crate::failure::Failure;
-use crate::files::{check_output, write_atomically};
+use crate::files::write_atomically;
 use crate::options::SynthesizeOptions;
 
 /// Queries and documents of the small data set beside the large one: enough to rank, few enough to take no time.
@@ -39,9 +40,8 @@ pub fn run(options: &SynthesizeOptions) -> Result<String, Failure> {
         ("train.json", &|out| set.write_json(out, 0..set.queries, set.documents)),
         ("validation.json", &|out| set.write_json(out, set.queries..set.all_queries(), set.small_documents)),
     ];
-    for (name, _) in files {
-        check_output(&folder.join(name), options.force)?;
-    }
+    let claims = files.iter().map(|(name, _)| Claim::take(&folder.join(name), options.force));
+    let _claims = claims.collect::<Result<Vec<_>, _>>()?;
     for (name, contents) in files {
         write_atomically(&folder.join(name), options.force, contents)?;
     }

@@ -1,6 +1,7 @@
 //! `host-cli train`: load, split, fit, compare, save.
 
 mod automatic;
+mod dry_run;
 
 use core::fmt::Write;
 use core::num::NonZeroUsize;
@@ -17,6 +18,8 @@ use serde_json::json;
 use crate::adapter_file;
 use crate::auto::trials::Effort;
 use crate::checkpoint::Identity;
+use crate::claims::Claim;
+use crate::config::{Setting, document, flat_settings, overlaid};
 use crate::embed::Origin;
 use crate::failure::Failure;
 use crate::files::{check_output, place_of};
@@ -51,9 +54,20 @@ const SHOWN_EVERY: Duration = Duration::from_millis(100);
 pub fn run(options: &TrainOptions, level: Level, note: &mut dyn FnMut(&str)) -> Result<String, Failure> {
     let resume = options.checkpoints.resume;
     require_distinct(options)?;
-    check_output(&options.output, options.force)?;
-    options.checkpoints.check(options.force)?;
+    if options.configuration.print_config {
+        return Ok(document(&effective(options, recipe(options, note)?)));
+    }
+    if options.configuration.dry_run {
+        check_output(&options.output, options.force)?;
+        return run_logged(options, level, note, &mut None);
+    }
     let log = options.log.as_ref();
+    // Held until all is written.
+    let _claims = (
+        Claim::take(&options.output, options.force)?,
+        log.map(|file| Claim::take(file, options.force || resume)).transpose()?,
+        options.checkpoints.claim(options.force)?,
+    );
     let mut log =
         log.map(|file| RunLog::create(file, options.force, resume, options.log_every)).transpose()?;
     let mut result = run_logged(options, level, note, &mut log);
@@ -221,10 +235,11 @@ fn run_once(
     let identity = || {
         let mut data = vec![("training", &train)];
         data.extend(chooser.map(|(task, _)| ("validation", task)));
-        let mut identity = Identity::new(TOOL, &data);
-        identity.set("settings", &json!(settings));
-        identity
+        Identity::new(TOOL, &data).with_settings(&json!(settings))
     };
+    if options.configuration.dry_run {
+        return dry_run::single(options, &settings, &train, &index, chooser.map(|(task, _)| task), level);
+    }
     let (mut checkpoint, from) = options.checkpoints.open::<FitState<'_>>(identity, note)?;
     if let Some(from) = &from {
         note(&format!("--resume: the run goes on after step {}", from.steps()));
@@ -287,7 +302,8 @@ fn run_once(
         .then(|| splits.first().and_then(|split| ndcg_pair(&split.all)))
         .flatten();
     let training = training(&settings, &fitted, validation_ndcg);
-    let metadata = metadata(options, origin.as_ref(), training, &train);
+    let settings_text = document(&stored(options, recipe.into()));
+    let metadata = metadata(options, origin.as_ref(), training, &train, &settings_text);
     let golden = origin.as_ref().map(|origin| origin.golden_vector.as_slice());
     adapter_file::save(&options.output, options.force, &fitted.adapter, metadata, golden)?;
     if let Some(log) = log {
@@ -298,6 +314,39 @@ fn run_once(
     } else {
         text(&splits, &fitted, &settings, seconds, &options.output)
     })
+}
+
+/// Every setting as it stands, the recipe's own included.
+fn effective(options: &TrainOptions, recipe: RecipeName) -> Vec<Setting> {
+    overlaid(options.configuration.given.clone(), stored(options, recipe))
+}
+
+/// The settings that decide what is written, but for the data: an adapter file holds them.
+fn stored(options: &TrainOptions, recipe: RecipeName) -> Vec<Setting> {
+    let settings = match recipe {
+        RecipeName::Auto => {
+            let AutoOptions { max_seconds, accept_uncertain, effort, .. } = &options.auto;
+            return flat_settings(&json!({
+                "recipe": "auto",
+                "effort": effort,
+                "seed": options.seed,
+                "max-seconds": max_seconds,
+                "accept-uncertain": accept_uncertain.then_some(true),
+            }));
+        }
+        RecipeName::Single => settings(options, Recipe::Single),
+        RecipeName::Reference => settings(options, Recipe::Reference),
+    };
+    let mut stored = flat_settings(&json!(settings));
+    if settings.optimizer.max_norm == f32::INFINITY {
+        // JSON has none.
+        stored.push(Setting { key: "clip".to_owned(), literal: "inf".to_owned() });
+    }
+    if recipe == RecipeName::Single && options.validation.is_none() {
+        let share = options.settings.validation_share.unwrap_or(VALIDATION_SHARE);
+        stored.extend(flat_settings(&json!({"validation-share": share})));
+    }
+    stored
 }
 
 /// The recipe's settings with what the command line says instead.
@@ -439,6 +488,7 @@ fn metadata<'a>(
     origin: Option<&'a Origin>,
     training: Training<'a>,
     train: &RetrievalTask,
+    settings: &'a str,
 ) -> Metadata<'a> {
     let models = &options.common.models;
     let prefix = |given: &'a Option<String>, known: Option<&'a String>| {
@@ -456,6 +506,7 @@ fn metadata<'a>(
         normalized: queries_are_normalized(train),
         training: Some(training),
         golden_text: origin.map(|origin| origin.golden_text.as_str()),
+        settings: Some(settings),
     }
 }
 
@@ -476,6 +527,15 @@ fn training(settings: &Settings, fitted: &Fit, validation: Option<(f64, f64)>) -
             base_ndcg_at_10: base as f32,
             adapted_ndcg_at_10: adapted as f32,
         }),
+    }
+}
+
+impl From<Recipe> for RecipeName {
+    fn from(recipe: Recipe) -> Self {
+        match recipe {
+            Recipe::Single => Self::Single,
+            Recipe::Reference => Self::Reference,
+        }
     }
 }
 

@@ -31,6 +31,7 @@
 //!         normalized: true,
 //!         training: None,
 //!         golden_text: None,
+//!         settings: None,
 //!     },
 //!     golden_query: &[0.6, 0.8],
 //!     golden_output: &[0.6, 0.8],
@@ -68,11 +69,15 @@ pub const MAGIC: [u8; 8] = *b"\x89QADP\r\n\x1a";
 /// The version of the format that this build reads and writes.
 pub const VERSION: u16 = 1;
 
-/// The version of the metadata that this build writes where it knows no [`Metadata::golden_text`]; it reads this one too.
+/// The version of the metadata that this build writes where it knows neither [`Metadata::golden_text`] nor
+/// [`Metadata::settings`]; it reads all of them.
 pub const METADATA_SCHEMA: u16 = 1;
 
-/// The version of the metadata with a [`Metadata::golden_text`].
+/// The version of the metadata with a [`Metadata::golden_text`] and without [`Metadata::settings`].
 pub const METADATA_SCHEMA_WITH_TEXT: u16 = 2;
+
+/// The version of the metadata with [`Metadata::settings`].
+pub const METADATA_SCHEMA_WITH_SETTINGS: u16 = 3;
 
 /// Bytes in the header.
 pub const HEADER_LEN: usize = 64;
@@ -148,6 +153,10 @@ pub struct Metadata<'a> {
     // Not here but after the golden pair in the file, so that files without it are as they always were.
     #[serde(skip)]
     pub golden_text: Option<&'a str>,
+    /// All settings of the training run, in whatever form its program reads them again; at most
+    /// [`Metadata::MAX_SETTINGS`] bytes.
+    #[serde(skip)]
+    pub settings: Option<&'a str>,
 }
 
 impl Metadata<'_> {
@@ -159,6 +168,8 @@ impl Metadata<'_> {
     pub const MAX_PREFIX: usize = 1024;
     /// Most bytes in [`golden_text`](Self::golden_text).
     pub const MAX_GOLDEN_TEXT: usize = 256;
+    /// Most bytes in [`settings`](Self::settings).
+    pub const MAX_SETTINGS: usize = 1024;
 
     /// The rules that hold for every image, checked by writer and reader alike.
     fn check(&self) -> Result<(), Error> {
@@ -167,6 +178,7 @@ impl Metadata<'_> {
         check_text("query_prefix", self.query_prefix, Self::MAX_PREFIX)?;
         check_text("document_prefix", self.document_prefix, Self::MAX_PREFIX)?;
         check_text("golden_text", self.golden_text.unwrap_or_default(), Self::MAX_GOLDEN_TEXT)?;
+        check_text("settings", self.settings.unwrap_or_default(), Self::MAX_SETTINGS)?;
         self.training.map_or(Ok(()), |training| training.check())
     }
 }
@@ -520,7 +532,7 @@ impl ImageSpec<'_> {
         let (head, body) = front.split_first_chunk_mut::<HEADER_LEN>().ok_or(too_short)?;
         let (metadata, padding) = body.split_at_mut_checked(header.metadata_len).ok_or(too_short)?;
 
-        write_section(&self.section(), self.metadata.golden_text, metadata)?;
+        write_section(&self.section(), &self.metadata, metadata)?;
         padding.fill(0);
         let values = weights.iter().flat_map(|lanes| lanes.0);
         for (place, value) in payload.as_chunks_mut().0.iter_mut().zip(values) {
@@ -541,7 +553,7 @@ impl ImageSpec<'_> {
         check_len("golden output", self.out_dim, self.golden_output.len())?;
         check_finite("golden query", self.golden_query.iter().copied())?;
         check_finite("golden output", self.golden_output.iter().copied())?;
-        let metadata_len = section_len(&self.section(), self.metadata.golden_text)?;
+        let metadata_len = section_len(&self.section(), &self.metadata)?;
         Ok(Header {
             bias: self.bias,
             in_dim: self.in_dim,
@@ -707,7 +719,7 @@ impl<'a> Section<Metadata<'a>, &'a [u8]> {
     /// Postcard can neither skip a field nor default a missing one, so an unknown schema is refused, not guessed at.
     fn decode(bytes: &'a [u8]) -> Result<Self, Error> {
         let (schema, fields) = postcard::take_from_bytes::<u16>(bytes).map_err(|_| Error::Metadata)?;
-        if !matches!(schema, METADATA_SCHEMA | METADATA_SCHEMA_WITH_TEXT) {
+        if !matches!(schema, METADATA_SCHEMA | METADATA_SCHEMA_WITH_TEXT | METADATA_SCHEMA_WITH_SETTINGS) {
             return Err(Error::MetadataSchema { found: schema });
         }
         let (mut section, mut rest): (Self, _) =
@@ -716,27 +728,38 @@ impl<'a> Section<Metadata<'a>, &'a [u8]> {
             let (text, after) = postcard::take_from_bytes(rest).map_err(|_| Error::Metadata)?;
             (section.metadata.golden_text, rest) = (Some(text), after);
         }
+        if schema == METADATA_SCHEMA_WITH_SETTINGS {
+            let ((text, settings), after) = postcard::take_from_bytes(rest).map_err(|_| Error::Metadata)?;
+            (section.metadata.golden_text, section.metadata.settings, rest) = (text, Some(settings), after);
+        }
         // Postcard reads integers that were given more bytes than they need; then one adapter would have many files.
-        let shortest = section_len(&section, section.metadata.golden_text)?;
+        let shortest = section_len(&section, &section.metadata)?;
         if rest.is_empty() && shortest == bytes.len() { Ok(section) } else { Err(Error::Metadata) }
     }
 }
 
-/// The section as it stands in a file: its schema, its fields, the golden text where there is one.
-fn write_section(section: &impl Serialize, golden_text: Option<&str>, out: &mut [u8]) -> Result<(), Error> {
-    let written = match golden_text {
-        None => postcard::to_slice(&(METADATA_SCHEMA, section), out),
-        Some(text) => postcard::to_slice(&(METADATA_SCHEMA_WITH_TEXT, section, text), out),
+/// The section as it stands in a file: its schema, its fields, then what later schemas have.
+fn write_section(section: &impl Serialize, later: &Metadata<'_>, out: &mut [u8]) -> Result<(), Error> {
+    let written = match (later.golden_text, later.settings) {
+        (None, None) => postcard::to_slice(&(METADATA_SCHEMA, section), out),
+        (Some(text), None) => postcard::to_slice(&(METADATA_SCHEMA_WITH_TEXT, section, text), out),
+        (text, Some(settings)) => {
+            postcard::to_slice(&(METADATA_SCHEMA_WITH_SETTINGS, section, text, settings), out)
+        }
     };
     written.map(|_| ()).map_err(|_| Error::Metadata)
 }
 
 /// The bytes that [`write_section`] needs.
-fn section_len(section: &impl Serialize, golden_text: Option<&str>) -> Result<usize, Error> {
-    let length = match golden_text {
-        None => postcard::serialize_with_flavor(&(METADATA_SCHEMA, section), Size::default()),
-        Some(text) => {
-            postcard::serialize_with_flavor(&(METADATA_SCHEMA_WITH_TEXT, section, text), Size::default())
+fn section_len(section: &impl Serialize, later: &Metadata<'_>) -> Result<usize, Error> {
+    let size = Size::default();
+    let length = match (later.golden_text, later.settings) {
+        (None, None) => postcard::serialize_with_flavor(&(METADATA_SCHEMA, section), size),
+        (Some(text), None) => {
+            postcard::serialize_with_flavor(&(METADATA_SCHEMA_WITH_TEXT, section, text), size)
+        }
+        (text, Some(settings)) => {
+            postcard::serialize_with_flavor(&(METADATA_SCHEMA_WITH_SETTINGS, section, text, settings), size)
         }
     };
     length.map_err(|_| Error::Metadata)
@@ -864,6 +887,7 @@ mod tests {
         normalized: true,
         training: None,
         golden_text: None,
+        settings: None,
     };
 
     /// Weights which differ everywhere, a query, and the image of both.
@@ -1139,6 +1163,7 @@ mod tests {
             (Metadata { query_prefix: &long, ..METADATA }, too_long("query_prefix", 1024, 1026)),
             (Metadata { document_prefix: &long, ..METADATA }, too_long("document_prefix", 1024, 1026)),
             (Metadata { golden_text: Some(&long[..258]), ..METADATA }, too_long("golden_text", 256, 258)),
+            (Metadata { settings: Some(&long), ..METADATA }, too_long("settings", 1024, 1026)),
             (trained(Training { recipe: &long[..66], ..training }), too_long("recipe", 64, 66)),
             (trained(Training { optimizer: &long[..66], ..training }), too_long("optimizer", 64, 66)),
             (trained(Training { lr: f32::NAN, ..training }), Error::Setting { name: "lr" }),
@@ -1178,6 +1203,7 @@ mod tests {
                 document_prefix: &text[..Metadata::MAX_PREFIX],
                 training: Some(training),
                 golden_text: Some(&text[..Metadata::MAX_GOLDEN_TEXT]),
+                settings: Some(&text[..Metadata::MAX_SETTINGS]),
                 ..METADATA
             },
             golden_query: &[1.0; MAX_DIM],

@@ -106,6 +106,7 @@ const TINY_SPEC: ImageSpec<'static> = ImageSpec {
             validation: Some(Validation { base_ndcg_at_10: 0.5, adapted_ndcg_at_10: 0.75 }),
         }),
         golden_text: None,
+        settings: None,
     },
     golden_query: &[2.0, 4.0],
     golden_output: &[10.25, -6.0],
@@ -332,7 +333,8 @@ fn assembles_the_same_image_by_hand() {
 fn rejects_metadata_that_are_wrong_though_their_checksum_is_right() {
     let cases: &[(&str, usize, &[u8], Error)] = &[
         ("schema 0", 0, &[0], Error::MetadataSchema { found: 0 }),
-        ("schema 3", 0, &[3], Error::MetadataSchema { found: 3 }),
+        ("schema 4", 0, &[4], Error::MetadataSchema { found: 4 }),
+        ("schema 3 without its settings", 0, &[3], Error::Metadata),
         ("schema 2 without its golden text", 0, &[2], Error::Metadata),
         ("text of 2⁶⁴ − 1 bytes", 1, &[255, 255, 255, 255, 255, 255, 255, 255, 255, 1], Error::Metadata),
         ("length of eleven bytes", 1, &[255; 11], Error::Metadata),
@@ -482,6 +484,18 @@ fn a_golden_text_stands_after_the_golden_pair() {
     assert_eq!(*Image::parse(&out[..length]).unwrap().metadata(), metadata);
 }
 
+#[test]
+fn settings_stand_last_after_an_optional_golden_text() {
+    for (golden_text, between) in [(None, &[0][..]), (Some("gold"), b"\x01\x04gold")] {
+        let metadata = Metadata { golden_text, settings: Some("lr = 1"), ..TINY_SPEC.metadata };
+        let mut out = [0; 448];
+        let length = ImageSpec { metadata, ..TINY_SPEC }.encode(&tiny_weights(), &mut out).unwrap();
+        let bytes = [&[3], &TINY[65..130], between, &[6], b"lr = 1"].concat();
+        assert_eq!(out[64..64 + bytes.len()], bytes);
+        assert_eq!(*Image::parse(&out[..length]).unwrap().metadata(), metadata);
+    }
+}
+
 proptest! {
     #[test]
     fn survives_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
@@ -523,13 +537,13 @@ proptest! {
     #[test]
     fn encoding_what_was_read_gives_the_same_bytes(
         (in_dim, out_dim, bias) in (1usize..40, 1usize..40, any::<bool>()),
-        texts in proptest::array::uniform7("\\PC{0,16}"),
+        texts in proptest::array::uniform8("\\PC{0,16}"),
         numbers in any::<(u32, u32, u64, u32, u64, u64)>(),
         floats in proptest::array::uniform4(-1e6f32..1e6),
-        (trained, validated, normalized, dot, texted) in any::<(bool, bool, bool, bool, bool)>(),
+        (trained, validated, normalized, dot, texted, set) in any::<(bool, bool, bool, bool, bool, bool)>(),
         values in proptest::collection::vec(-1e6f32..1e6, 80),
     ) {
-        let [tool, base_model, query_prefix, document_prefix, recipe, optimizer, golden_text] = &texts;
+        let [tool, base_model, query_prefix, document_prefix, recipe, optimizer, golden_text, settings] = &texts;
         let (epochs, kept_epoch, steps, batch_size, seed, pairs) = numbers;
         let [lr, scale, base_ndcg_at_10, adapted_ndcg_at_10] = floats;
         let validation = validated.then_some(Validation { base_ndcg_at_10, adapted_ndcg_at_10 });
@@ -548,6 +562,7 @@ proptest! {
                 normalized,
                 training: trained.then_some(training),
                 golden_text: texted.then_some(golden_text),
+                settings: set.then_some(settings),
             },
             golden_query: &values[..in_dim],
             golden_output: &values[40..40 + out_dim],

@@ -51,6 +51,7 @@ pub fn write_image(shape: Shape) -> Result<Vec<u8>, Error> {
             normalized: false,
             training: None,
             golden_text: None,
+            settings: None,
         },
         golden_query: &golden_query,
         golden_output: &golden_output,

@@ -17,7 +17,7 @@ use crate::ranking::Index;
 use crate::retrieval_task::RetrievalTask;
 
 /// The most candidates that a soup may be made of.
-const POOL: usize = 12;
+pub(crate) const POOL: usize = 12;
 
 /// Parts of the way from the base to the adapter that are looked at beside the whole.
 const PARTS_OF_THE_WAY: [f32; 2] = [0.75, 0.5];

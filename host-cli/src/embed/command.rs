@@ -8,9 +8,10 @@ use query_adapter::Level;
 use super::embedder::Embedder;
 use super::origin;
 use crate::apply::begin_npy;
+use crate::claims::Claim;
 use crate::dataset::Dataset;
 use crate::failure::Failure;
-use crate::files::{check_output, write_atomically};
+use crate::files::write_atomically;
 use crate::json::quoted;
 use crate::options::EmbedOptions;
 use crate::texts::{KeepTexts, Texts};
@@ -31,9 +32,10 @@ pub fn run(options: &EmbedOptions, level: Level) -> Result<String, Failure> {
         ));
     };
     let folder = &options.output;
-    if folder.exists() {
-        FILES.iter().try_for_each(|name| check_output(&folder.join(name), options.force))?;
-    }
+    let claim = || -> Result<Vec<Claim>, Failure> {
+        FILES.iter().map(|name| Claim::take(&folder.join(name), options.force)).collect()
+    };
+    let mut claims = if folder.exists() { claim()? } else { Vec::new() };
     let (mut queries, mut corpus) = (Texts::default(), Texts::default());
     for file in &options.datasets {
         let dataset = Dataset::load(file)?;
@@ -43,11 +45,15 @@ pub fn run(options: &EmbedOptions, level: Level) -> Result<String, Failure> {
     let (embeddings, counts) = embedder.embed_texts(&queries, &corpus)?;
     let origin = embedder.origin()?;
     fs::create_dir_all(folder).map_err(|error| Failure::unwritable(folder, &error))?;
+    if claims.is_empty() {
+        claims = claim()?;
+    }
     let [query_vectors, query_ids, corpus_vectors, corpus_ids, model] = FILES.map(|name| folder.join(name));
     write_vectors(&query_vectors, &query_ids, &embeddings.queries, options.force)?;
     write_vectors(&corpus_vectors, &corpus_ids, &embeddings.corpus, options.force)?;
     let text = serde_json::to_string_pretty(&origin).map_err(anyhow::Error::from)?;
     write_atomically(&model, options.force, |out| writeln!(out, "{text}"))?;
+    drop(claims);
     let (queries, documents) = (embeddings.queries.len(), embeddings.corpus.len());
     let (folder, dim) = (folder.display(), embeddings.corpus.dim());
     Ok(format!("{counts}\n{folder} holds {queries} queries and {documents} documents of {dim} components\n"))

@@ -10,7 +10,8 @@ use query_adapter::image::{Training, Validation};
 use serde_json::json;
 
 use super::{
-    TOOL, Tasks, index_of, metadata, on_training_queries, progress_bar, split_report, trained_documents,
+    TOOL, Tasks, dry_run, index_of, metadata, on_training_queries, progress_bar, split_report, stored,
+    trained_documents,
 };
 use crate::adapter_file;
 use crate::auto::choice::{Choice, Machine, Member, Tried};
@@ -20,10 +21,11 @@ use crate::auto::trials::{Trial, trials};
 use crate::auto::verdict::{Finding, MOST_MOVED, Moved, Verdict, moved};
 use crate::auto::{self, Outcome};
 use crate::checkpoint::Identity;
+use crate::config::document;
 use crate::failure::Failure;
 use crate::fit::{Settings, identity, optimizer_name, require_negatives};
 use crate::interrupts;
-use crate::options::TrainOptions;
+use crate::options::{RecipeName, TrainOptions};
 use crate::parallel::available_threads;
 use crate::ranking::Index;
 use crate::report::{self, SplitReport, json_object};
@@ -56,18 +58,20 @@ pub(super) fn run(
     let this_run = || {
         let mut data = vec![("training", &train)];
         data.extend(validation.as_ref().map(|task| ("validation", task)));
-        let mut identity = Identity::new(TOOL, &data);
-        identity.set(
-            "settings",
-            &json!({
-                "recipe": "auto",
-                "effort": options.auto.effort,
-                "seed": options.seed,
-                "max-seconds": options.auto.max_seconds,
-            }),
-        );
-        identity
+        Identity::new(TOOL, &data).with_settings(&json!({
+            "recipe": "auto",
+            "effort": options.auto.effort,
+            "seed": options.seed,
+            "max-seconds": options.auto.max_seconds,
+        }))
     };
+    if options.configuration.dry_run {
+        let validation_index =
+            validation.as_ref().map(|task| index_of(task, &train, &index, level, threads)).transpose()?;
+        let plan = plan(&train, &index, validation.as_ref().zip(validation_index.as_ref()), options.seed)?;
+        let trials = trials(&plan, options.auto.effort, options.seed);
+        return dry_run::auto(options, &plan, &trials, &index, machine);
+    }
     let (mut checkpoint, from) = options.checkpoints.open::<State<'_>>(this_run, note)?;
     if let Some(from) = &from {
         note(&format!("--resume: the run goes on with {from}"));
@@ -146,7 +150,8 @@ pub(super) fn run(
         seconds,
     };
     let training = training(&result, options.seed);
-    let metadata = metadata(options, origin.as_ref(), training, &train);
+    let settings_text = document(&stored(options, RecipeName::Auto));
+    let metadata = metadata(options, origin.as_ref(), training, &train, &settings_text);
     let golden = origin.as_ref().map(|origin| origin.golden_vector.as_slice());
     adapter_file::save(&options.output, options.force, &adapter, metadata, golden)?;
     if let Some(log) = log {

@@ -79,6 +79,7 @@ fn save(folder: &Folder, name: &str, in_dim: usize, weight: &[f32]) {
         normalized: false,
         training: None,
         golden_text: None,
+        settings: None,
     };
     adapter_file::save(&folder.path(name), false, &adapter, metadata, None).expect("saved");
 }

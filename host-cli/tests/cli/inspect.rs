@@ -28,6 +28,10 @@ training         recipe single, adamw, learning rate 0.01, scale 20, batch size 
                  20 steps in 20 epochs over 40 pairs
 weights          those after epoch {}
 validation       nDCG@10 {base:.4} base → {adapted:.4} adapted
+settings         average = false  batch-size = 64  bias = true  epochs = 20
+                 beta1 = 0.9  beta2 = 0.999  clip = 1.0  eps = 1e-8
+                 optimizer = \"adamw\"  lr = 0.01  weight-decay = 0.01  recipe = \"single\"
+                 scale = 20.0  schedule = \"linear\"  seed = 0
 checksums        header, metadata and weights are as written
 golden pair      reproduced bit for bit at every level of this machine: {}
 ",
@@ -58,6 +62,7 @@ fn the_json_object_has_the_documented_keys() {
         "normalized",
         "out_dim",
         "query_prefix",
+        "settings",
         "similarity",
         "tool",
         "training",

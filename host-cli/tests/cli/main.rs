@@ -3,7 +3,11 @@
 mod apply;
 mod auto;
 mod check;
+#[cfg(unix)]
 mod checkpoint;
+#[cfg(unix)]
+mod claims;
+mod configuration;
 mod documentation;
 #[cfg(all(feature = "models", feature = "endpoint"))]
 mod embed;
@@ -12,6 +16,7 @@ mod export;
 #[cfg(feature = "models")]
 mod hub;
 mod inspect;
+mod manual;
 mod output;
 mod refusals;
 mod scale;

@@ -230,6 +230,7 @@ fn an_adapter_file_that_this_machine_would_compute_otherwise_is_refused() {
         normalized: false,
         training: None,
         golden_text: None,
+        settings: None,
     };
     // One bit beside what the identity gives.
     let golden_output = [0.25, f32::from_bits(0.5_f32.to_bits() + 1)];
