@@ -43,7 +43,7 @@ pub mod ranking;
 pub mod report;
 pub mod retrieval_task;
 pub mod run_log;
-mod significance;
+pub mod significance;
 pub mod synthesize;
 pub mod texts;
 pub mod train;
