@@ -1,182 +1,300 @@
-//! `host-cli evaluate --compare`: several retrievers on one data set, a row each.
+//! `host-cli compare`: several systems on the same queries — how far apart they are, how surely, and where.
 
-use std::path::Path;
+mod groups;
+pub(crate) mod system;
+mod tables;
 
-use query_adapter::{Lanes, Level};
-use serde_json::{Map, Value, json};
+use std::path::PathBuf;
 
-use crate::adapter_file::AdapterFile;
+use clap::{Args, ValueEnum};
+use query_adapter::Level;
+
 use crate::failure::Failure;
-use crate::metrics::{Evaluation, Metric};
-use crate::options::{EvaluateOptions, ModelOptions};
+use crate::files::check_output;
+use crate::ids::Ids;
+use crate::json::quoted;
+use crate::judging::{Answers, Judgements, JudgingOptions};
+use crate::metrics::{Gain, Metric, Ties};
+use crate::options::Common;
 use crate::parallel::available_threads;
-use crate::ranking::Index;
-use crate::report::{self, SHOWN, gain_interval};
-use crate::vector_source::VectorSource;
+use crate::per_query::{self, PerQuery};
+use crate::significance::{Paired, holm};
+use groups::{Group, GroupFile};
+use system::{Measured, Measuring, Retriever, System};
 
-/// A retriever as the command line names it.
-#[derive(Debug, PartialEq, Eq)]
-struct Retriever<'a> {
-    name: &'a str,
-    /// Empty for the source that the other flags name.
-    source: &'a str,
-    adapter: Option<&'a str>,
+/// What is compared where nothing else is asked for.
+const DEFAULT_METRICS: &str = "hit_rate@1,mrr@10,ndcg@10,recall@10,map@100";
+
+/// Options of `compare`.
+#[derive(Debug, Args)]
+pub struct CompareOptions {
+    /// What to compare, the first with every other: an adapter file, `base` for the vectors as they are, a TREC run file, a
+    /// file written by --per-query, or NAME=SOURCE[+ADAPTER] with a folder of vectors or a model; NAME= may stand before each
+    #[arg(required = true, value_name = "[NAME=]SYSTEM")]
+    pub systems: Vec<String>,
+    /// Data set to measure adapters and retrievers on; its labels judge run files too
+    #[arg(long, value_name = "FILE")]
+    pub dataset: Option<PathBuf>,
+    /// Metrics to compare by, commas between them: hit_rate, precision, recall, mrr, ndcg or map, @ and a number
+    #[arg(long, value_name = "METRIC,…", value_delimiter = ',', default_value = DEFAULT_METRICS)]
+    pub metrics: Vec<Metric>,
+    /// Groups of queries to look at apart: JSON {query id: group}, or lines of a query id, a tab and a group
+    #[arg(long, value_name = "FILE")]
+    pub groups: Option<PathBuf>,
+    /// Training data set: queries whose answers were seen in it, and the others, are looked at apart
+    #[arg(long, value_name = "FILE")]
+    pub train: Option<PathBuf>,
+    /// File for the values of each query: CSV where its name ends in .csv, else JSON Lines
+    #[arg(long, value_name = "FILE")]
+    pub per_query: Option<PathBuf>,
+    /// Overwrite that file if it exists
+    #[arg(long)]
+    pub force: bool,
+    /// Form of the tables
+    #[arg(long, value_enum, default_value_t, conflicts_with = "json")]
+    pub format: TableFormat,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "flattened into the help of its fields")]
+    pub judging: JudgingOptions,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "flattened into the help of its fields")]
+    pub common: Common,
 }
 
-/// A row of the table.
-struct Row {
+/// Form of the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, ValueEnum)]
+pub enum TableFormat {
+    /// For a terminal
+    #[default]
+    Text,
+    /// Markdown
+    Markdown,
+    /// LaTeX, for the package booktabs
+    Latex,
+    /// One table, a line for each group, metric and system
+    Csv,
+    /// One JSON object on one line
+    Json,
+}
+
+/// Everything that is said of systems on the same queries.
+struct Report {
+    /// The systems, the first of which the others are compared with.
+    systems: Vec<(String, Option<Ties>)>,
+    gain: Gain,
+    /// Whether any ranking was judged here, by that gain.
+    judged: bool,
+    /// Whether the labels that judged it have grades.
+    has_grades: bool,
+    groups: Vec<GroupReport>,
+    /// The number of comparisons that Holm's correction is for.
+    comparisons: usize,
+}
+
+/// What is said of a group of queries.
+struct GroupReport {
     name: String,
-    evaluation: Evaluation,
+    queries: usize,
+    metrics: Vec<(Metric, Vec<Row>)>,
+}
+
+/// What is said of a system, by a metric, on a group.
+struct Row {
+    mean: f64,
+    /// None for the first system.
+    against_first: Option<Difference>,
+}
+
+/// How a system differs from the first.
+struct Difference {
+    paired: Paired,
+    /// The p-values corrected for all comparisons.
+    randomization_holm: f64,
+    t_test_holm: Option<f64>,
 }
 
 /// Runs the command; returns what to print on stdout.
 ///
 /// # Errors
 ///
-/// [`Failure::Usage`] for a retriever that is malformed, [`Failure::Input`] for data or an adapter that cannot be used.
-pub(crate) fn run(
-    options: &EvaluateOptions,
-    level: Level,
-    note: &mut dyn FnMut(&str),
-) -> Result<String, Failure> {
-    let retrievers = options.compare.iter().map(|text| parse(text)).collect::<Result<Vec<_>, _>>()?;
-    let mut rows: Vec<Row> = Vec::with_capacity(retrievers.len());
-    for retriever in &retrievers {
-        if rows.iter().any(|row| row.name == retriever.name) {
-            let problem =
-                format!("--compare names {:?} twice; give each retriever a name of its own", retriever.name);
-            return Err(Failure::Usage(problem));
-        }
-        let evaluation = evaluate(retriever, options, level, note)?;
-        rows.push(Row { name: retriever.name.to_owned(), evaluation });
+/// [`Failure::Usage`] for systems that are malformed, too few or without what they are measured on; [`Failure::Input`] for files that
+/// cannot be used or systems that did not answer the same queries; [`Failure::Output`].
+pub fn run(options: &CompareOptions, level: Level, note: &mut dyn FnMut(&str)) -> Result<String, Failure> {
+    if let Some(file) = &options.per_query {
+        check_output(file, options.force)?;
     }
-    Ok(if options.common.json { format!("{}\n", value(&rows)) } else { table(&rows) })
-}
-
-fn parse(text: &str) -> Result<Retriever<'_>, Failure> {
-    let Some((name, rest)) = text.split_once('=').filter(|(name, _)| !name.trim().is_empty()) else {
-        return Err(Failure::Usage(format!("--compare {text}: expected NAME=SOURCE or NAME=SOURCE+ADAPTER")));
-    };
-    // A folder's name may have a plus sign in it.
-    match rest.rsplit_once('+').filter(|_| rest.is_empty() || !Path::new(rest).exists()) {
-        Some((_, "")) => {
-            Err(Failure::Usage(format!("--compare {text}: expected an adapter file after the plus sign")))
-        }
-        Some((source, adapter)) => Ok(Retriever { name, source, adapter: Some(adapter) }),
-        None => Ok(Retriever { name, source: rest, adapter: None }),
+    let mut systems =
+        options.systems.iter().map(|text| System::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    if let [only] = &systems[..]
+        && only.is_adapter()
+    {
+        systems.insert(0, System::Retriever(Retriever { name: "base", source: "", adapter: None }));
     }
-}
-
-fn evaluate(
-    retriever: &Retriever<'_>,
-    options: &EvaluateOptions,
-    level: Level,
-    note: &mut dyn FnMut(&str),
-) -> Result<Evaluation, Failure> {
-    let common = &options.common;
-    let source = Path::new(retriever.source);
-    let (folder, models) = if retriever.source.is_empty() {
-        (common.embeddings.as_deref(), common.models.clone())
-    } else if source.join("corpus.npy").is_file() {
-        (Some(source), ModelOptions { model: None, ..common.models.clone() })
-    } else {
-        let (model, url) = match retriever.source.split_once("@http") {
-            Some((model, rest)) => (model, Some(format!("http{rest}"))),
-            None => (retriever.source, None),
-        };
-        (None, ModelOptions { model: Some(model.to_owned()), model_url: url, ..common.models.clone() })
+    let metrics = distinct(&options.metrics);
+    let measuring = Measuring {
+        dataset: options.dataset.as_deref(),
+        common: &options.common,
+        judging: &options.judging,
+        metrics: &distinct(&[&metrics[..], &Metric::STANDARD].concat()),
+        level,
     };
-    let mut source = VectorSource::open(folder, &models, common, level)?;
-    let adapter = match retriever.adapter {
-        Some(path) => {
-            let file = AdapterFile::open(Path::new(path), level)?;
-            source.require(&file, note)?;
-            Some(file)
+    let measured = measuring.measure(&systems, note)?;
+    require_comparable(&measured, &metrics)?;
+    let [first, ..] = &measured[..] else { return Ok(String::new()) };
+    let queries = &first.values.queries;
+
+    let file = options.groups.as_deref().map(GroupFile::load).transpose()?;
+    let mut groups: Vec<Group> = Group::of("all", queries.len(), |_| true).into_iter().collect();
+    if let (Some(file), Some(path)) = (&file, &options.groups) {
+        groups.extend(file.groups(path, queries)?);
+    }
+    let seen = match &options.train {
+        Some(train) => {
+            if options.dataset.is_none() && options.judging.qrels.is_none() {
+                let problem =
+                    "--train needs to know which documents answer a query; give --dataset or --qrels";
+                return Err(Failure::Usage(problem.to_owned()));
+            }
+            let answers = Answers::of(train)?;
+            let judgements = Judgements::open(options.dataset.as_deref(), &options.judging)?;
+            Some(
+                queries.iter().map(|query| judgements.is_answered_by(query, &answers)).collect::<Vec<bool>>(),
+            )
         }
         None => None,
     };
-    let task = source.load(&options.dataset, note)?;
-    let index =
-        Index::new(task.corpus(), level)?.with_threads(common.threads.unwrap_or_else(available_threads));
-    match adapter {
-        Some(file) => {
-            file.require_in_dim(task.dim(), "the queries")?;
-            index.evaluate(&task, Some(&file.adapter(level)?))
-        }
-        None => index.evaluate::<Vec<Lanes>>(&task, None),
+    if let Some(seen) = &seen {
+        groups.extend(Group::of(SEEN, seen.len(), |query| seen[query]));
+        groups.extend(Group::of(UNSEEN, seen.len(), |query| !seen[query]));
     }
-}
 
-/// The mean of a metric by its name.
-fn mean(evaluation: &Evaluation, name: &str) -> Option<(Metric, f64)> {
-    evaluation.means().find(|(metric, _)| metric.to_string() == name)
-}
-
-/// Whether a row differs from the first in a metric: the 95 % interval of the difference does not hold 0.
-fn significant(first: &Evaluation, row: &Evaluation, metric: Metric) -> bool {
-    gain_interval(first, row, metric).is_some_and(|(low, high)| low > 0.0 || high < 0.0)
-}
-
-fn table(rows: &[Row]) -> String {
-    let Some(first) = rows.first() else { return String::new() };
-    let queries = first.evaluation.queries().len();
-    let names = SHOWN.iter().map(ToString::to_string);
-    let header: Vec<_> = core::iter::once(format!("{queries} queries")).chain(names).collect();
-    let mut table = report::table(header, 1..=SHOWN.len());
-    for (at, row) in rows.iter().enumerate() {
-        let cells = SHOWN.iter().map(|name| match mean(&row.evaluation, name) {
-            None => String::new(),
-            Some((metric, mean)) => {
-                let star = at > 0 && significant(&first.evaluation, &row.evaluation, metric);
-                format!("{mean:.4}{}", if star { "*" } else { " " })
-            }
-        });
-        table.add_row(core::iter::once(row.name.clone()).chain(cells));
-    }
-    format!(
-        "{table}\n* differs from {}: the 95 % interval of the difference, by a paired bootstrap over queries, does not \
-         hold 0\n",
-        first.name
-    )
-}
-
-fn value(rows: &[Row]) -> Value {
-    let Some(first) = rows.first() else { return json!({}) };
-    let objects: Vec<Value> = rows
+    let aligned = align(&measured, queries, &metrics);
+    let threads = options.common.threads.unwrap_or_else(available_threads);
+    let mut groups: Vec<GroupReport> = groups
         .iter()
-        .enumerate()
-        .map(|(at, row)| {
-            let metrics: Map<String, Value> =
-                row.evaluation.means().map(|(metric, mean)| (metric.to_string(), json!(mean))).collect();
-            let differs: Vec<&str> = SHOWN
-                .into_iter()
-                .filter(|name| {
-                    at > 0
-                        && mean(&row.evaluation, name).is_some_and(|(metric, _)| {
-                            significant(&first.evaluation, &row.evaluation, metric)
-                        })
-                })
-                .collect();
-            json!({ "name": row.name, "metrics": metrics, "differs": differs })
+        .map(|group| GroupReport {
+            name: group.name.clone(),
+            queries: group.queries.len(),
+            metrics: metrics
+                .iter()
+                .zip(&aligned)
+                .map(|(&metric, systems)| (metric, rows(systems, &group.queries, threads)))
+                .collect(),
         })
         .collect();
-    json!({ "queries": first.evaluation.queries().len(), "retrievers": objects })
+    let comparisons = correct(&mut groups);
+    let report = Report {
+        systems: measured.iter().map(|system| (system.values.system.clone(), system.ties)).collect(),
+        gain: options.judging.rules().gain,
+        judged: measured.iter().any(|system| system.ties.is_some()),
+        has_grades: measured.iter().any(|system| system.has_grades),
+        groups,
+        comparisons,
+    };
+
+    if let Some(path) = &options.per_query {
+        let groups_of = |query: &str| {
+            let named = file.as_ref().and_then(|file| file.of(query)).map(ToOwned::to_owned);
+            let seen = queries.index_of(query).zip(seen.as_ref());
+            let seen = seen.map(|(at, seen)| if seen[at as usize] { SEEN } else { UNSEEN }.to_owned());
+            named.into_iter().chain(seen).collect()
+        };
+        let values: Vec<&PerQuery> = measured.iter().map(|system| &system.values).collect();
+        per_query::save(path, options.force, &values, groups_of)?;
+    }
+    let format = if options.common.json { TableFormat::Json } else { options.format };
+    Ok(report.print(format))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Names of the groups that `--train` makes.
+const SEEN: &str = "answers seen in training";
+const UNSEEN: &str = "answers unseen";
 
-    #[test]
-    fn retrievers_are_read_from_the_command_line() {
-        let parts =
-            |text| parse(text).map(|r| (r.name, r.source, r.adapter)).map_err(|failure| failure.exit_code());
-        assert_eq!(parts("base="), Ok(("base", "", None)));
-        assert_eq!(parts("tuned=+a.qad"), Ok(("tuned", "", Some("a.qad"))));
-        assert_eq!(parts("x=BAAI/bge+b.qad"), Ok(("x", "BAAI/bge", Some("b.qad"))));
-        assert_eq!(parts("x=m@http://h/v1"), Ok(("x", "m@http://h/v1", None)));
-        for text in ["x", "=y", " =y", "x=y+"] {
-            assert_eq!(parts(text), Err(2), "{text}");
+fn distinct(metrics: &[Metric]) -> Vec<Metric> {
+    let mut kept: Vec<Metric> = Vec::new();
+    for &metric in metrics {
+        if !kept.contains(&metric) {
+            kept.push(metric);
         }
     }
+    kept
+}
+
+/// Refuses systems that are too few, have one name, lack a metric, or did not answer the same queries.
+fn require_comparable(systems: &[Measured], metrics: &[Metric]) -> Result<(), Failure> {
+    let [first, others @ ..] = systems else { return Ok(()) };
+    if others.is_empty() {
+        let problem = "there is one system; give two or more to compare";
+        return Err(Failure::Usage(problem.to_owned()));
+    }
+    for (at, Measured { values: system, .. }) in systems.iter().enumerate() {
+        if systems[..at].iter().any(|other| other.values.system == system.system) {
+            let problem = format!(
+                "two systems are called {}; give each a name of its own: NAME=SYSTEM",
+                quoted(&system.system)
+            );
+            return Err(Failure::Usage(problem));
+        }
+        if let Some(metric) = metrics.iter().find(|metric| !system.metrics.contains(metric)) {
+            let known: Vec<String> = system.metrics.iter().map(ToString::to_string).collect();
+            let problem = format!("{} has no {metric}; its file has {}", system.system, known.join(", "));
+            return Err(Failure::Usage(problem));
+        }
+    }
+    let lacks = |a: &PerQuery, b: &PerQuery| {
+        let query = a.queries.iter().find(|query| b.queries.index_of(query).is_none())?;
+        Some(format!(
+            "the query {} is measured for {} and not for {}; systems are compared on the same queries",
+            quoted(query),
+            a.system,
+            b.system
+        ))
+    };
+    for other in others {
+        if let Some(problem) =
+            lacks(&first.values, &other.values).or_else(|| lacks(&other.values, &first.values))
+        {
+            return Err(Failure::input(std::path::Path::new(&other.values.system), problem));
+        }
+    }
+    Ok(())
+}
+
+/// For each metric the values of each system, in the order of `queries`.
+fn align(systems: &[Measured], queries: &Ids, metrics: &[Metric]) -> Vec<Vec<Vec<f64>>> {
+    let of_system = |system: &Measured, metric: Metric| -> Vec<f64> {
+        let values = system.values.values(metric).unwrap_or_default();
+        let places = queries.iter().filter_map(|query| system.values.queries.index_of(query));
+        places.filter_map(|place| values.get(place as usize).copied()).collect()
+    };
+    metrics.iter().map(|&metric| systems.iter().map(|system| of_system(system, metric)).collect()).collect()
+}
+
+/// The rows of all systems, without correction yet.
+fn rows(systems: &[Vec<f64>], queries: &[usize], threads: core::num::NonZeroUsize) -> Vec<Row> {
+    let first = systems.first().map_or(&[][..], Vec::as_slice);
+    let row = |(at, values): (usize, &Vec<f64>)| {
+        let here: Vec<f64> = queries.iter().map(|&query| values[query]).collect();
+        let differences: Vec<f64> = queries.iter().map(|&query| values[query] - first[query]).collect();
+        let paired = if at == 0 { None } else { Paired::of(&differences, threads) };
+        let against_first =
+            paired.map(|paired| Difference { paired, randomization_holm: 1.0, t_test_holm: None });
+        Row { mean: crate::fit::mean(&here), against_first }
+    };
+    systems.iter().enumerate().map(row).collect()
+}
+
+/// Corrects all p-values for the number of comparisons, and returns it. A t-test without a p-value counts as one.
+fn correct(groups: &mut [GroupReport]) -> usize {
+    let all = groups.iter_mut().flat_map(|group| &mut group.metrics).flat_map(|(_, rows)| rows);
+    let mut differences: Vec<&mut Difference> = all.filter_map(|row| row.against_first.as_mut()).collect();
+    let randomization: Vec<f64> = differences.iter().map(|d| d.paired.randomization_p).collect();
+    let t_test: Vec<f64> = differences.iter().map(|d| d.paired.t_test_p.unwrap_or(1.0)).collect();
+    for ((difference, randomization), t_test) in
+        differences.iter_mut().zip(holm(&randomization)).zip(holm(&t_test))
+    {
+        difference.randomization_holm = randomization;
+        difference.t_test_holm = difference.paired.t_test_p.map(|_| t_test);
+    }
+    differences.len()
 }

@@ -19,7 +19,7 @@ const EXPECTED_FORM: &str = "expected one object with \"queries\" {id: text}, \"
                              \"relevant_docs\" {query id: [document ids]}";
 
 /// The greatest grade of relevance: sums of gains must stay finite.
-const GREATEST_GRADE: f64 = 1e9;
+pub(crate) const GREATEST_GRADE: f64 = 1e9;
 
 /// Keys of a foreign object that an error repeats.
 const MOST_KEYS: usize = 8;
@@ -68,6 +68,25 @@ pub struct Label {
 }
 
 impl Labels {
+    /// Lists of labels, one for each of `queries`, whose documents are positions in `documents`.
+    pub(crate) fn new(queries: Ids, documents: Ids, lists: Lists<Label>) -> Self {
+        Self { queries, documents, lists }
+    }
+
+    /// The labels of these queries on these documents alone.
+    pub(crate) fn restricted_to(&self, queries: &Ids, documents: &Ids) -> Self {
+        let is_there: Vec<bool> = self.documents.iter().map(|id| documents.index_of(id).is_some()).collect();
+        let mut kept = Self { documents: self.documents.clone(), ..Self::default() };
+        for query in self.queries.iter().filter(|query| queries.index_of(query).is_some()) {
+            // They are distinct where they come from.
+            if kept.queries.push(query).is_ok() {
+                let labels = self.of(query).iter().copied();
+                kept.lists.push_list(labels.filter(|label| is_there[label.document as usize]));
+            }
+        }
+        kept
+    }
+
     /// The documents of a query in the order of the file, where one may stand twice; none for a query that is not here.
     #[must_use]
     pub fn of(&self, query: &str) -> &[Label] {

@@ -1,25 +1,48 @@
-//! `host-cli evaluate`: the base, and an adapter if given, on a data set.
+//! `host-cli evaluate`: the base, and an adapter if given, on a data set; or a run file.
 
-use query_adapter::Level;
-use serde_json::json;
+mod retrievers;
+
+use std::path::Path;
+
+use query_adapter::{Lanes, Level};
+use serde_json::{Map, Value, json};
 
 use crate::adapter_file::AdapterFile;
-use crate::compare;
 use crate::failure::Failure;
+use crate::files::check_output;
+use crate::judging::Judgements;
+use crate::metrics::Gain;
 use crate::options::EvaluateOptions;
 use crate::parallel::available_threads;
+use crate::per_query::{self, PerQuery};
 use crate::ranking::Index;
-use crate::report::{Comparison, SplitReport, json_object};
+use crate::report::{self, Comparison, SHOWN, SplitReport, json_object};
+use crate::trec::run::{self, Run};
 use crate::vector_source::VectorSource;
+
+/// What the base is called where systems have names.
+pub(crate) const BASE: &str = "base";
 
 /// Runs the command; returns what to print on stdout.
 ///
 /// # Errors
 ///
-/// [`Failure::Input`] for data or an adapter that cannot be used.
+/// [`Failure::Input`] for data or an adapter that cannot be used; [`Failure::Output`].
 pub fn run(options: &EvaluateOptions, level: Level, note: &mut dyn FnMut(&str)) -> Result<String, Failure> {
+    for output in [&options.predictions, &options.per_query].into_iter().flatten() {
+        check_output(output, options.force)?;
+    }
+    if options.predictions.is_some() && options.predictions == options.per_query {
+        return Err(Failure::Usage("--predictions and --per-query name the same file".to_owned()));
+    }
+    if let Some(file) = &options.run {
+        return judge_run(file, options, note);
+    }
+    let Some(dataset) = options.dataset.as_deref() else {
+        return Err(Failure::Usage("give a data set, or --run and --qrels".to_owned()));
+    };
     if !options.compare.is_empty() {
-        return compare::run(options, level, note);
+        return retrievers::run(dataset, options, level, note);
     }
     let file = options.adapter.as_deref().map(|path| AdapterFile::open(path, level)).transpose()?;
     let common = &options.common;
@@ -27,11 +50,13 @@ pub fn run(options: &EvaluateOptions, level: Level, note: &mut dyn FnMut(&str)) 
     if let Some(file) = &file {
         source.require(file, note)?;
     }
-    let task = source.load(&options.dataset, note)?;
+    let mut dataset = source.read(dataset)?;
+    options.judging.relabel(&mut dataset)?;
+    let task = source.join(dataset, note)?;
     // The task has the vectors that it needs; the ids of all others need not stay.
     drop(source);
     for defect in task.defects().iter() {
-        note(&format!("{}: {defect}", options.dataset.display()));
+        note(&format!("{}: {defect}", task.file().display()));
     }
     let adapter = match &file {
         Some(file) => {
@@ -40,12 +65,85 @@ pub fn run(options: &EvaluateOptions, level: Level, note: &mut dyn FnMut(&str)) 
         }
         None => None,
     };
+    if options.predictions.is_some() {
+        run::require_ids(&task)?;
+    }
 
+    let rules = options.judging.rules();
     let threads = options.common.threads.unwrap_or_else(available_threads);
-    let index = Index::new(task.corpus(), level)?.with_threads(threads);
+    let index = Index::new(task.corpus(), level)?.with_threads(threads).with_rules(rules);
     let all = Comparison::measure(&index, &task, adapter.as_ref())?;
-    let name =
-        options.dataset.file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    let split = SplitReport { name, all, groups: Vec::new() };
-    Ok(if options.common.json { format!("{}\n", json_object(&[split], &json!({}))) } else { split.table() })
+    let system = options.adapter.as_deref().map_or_else(|| BASE.to_owned(), stem);
+    if let Some(file) = &options.per_query {
+        let id = |query: usize| task.query(query).id;
+        let mut systems = vec![PerQuery::new(BASE, &all.base, id)?];
+        if let Some(adapted) = &all.adapted {
+            // A row says whose it is.
+            let name = if system == BASE { "adapted" } else { &system };
+            systems.push(PerQuery::new(name, adapted, id)?);
+        }
+        let systems: Vec<&PerQuery> = systems.iter().collect();
+        per_query::save(file, options.force, &systems, |_| Vec::new())?;
+    }
+    if let Some(file) = &options.predictions {
+        let rankings = match &adapter {
+            Some(adapter) => index.rank_with_scores(&task, Some(adapter))?,
+            None => index.rank_with_scores::<Vec<Lanes>>(&task, None)?,
+        };
+        run::save(file, options.force, &system, &task, &rankings)?;
+    }
+    let split = SplitReport { name: stem(task.file()), all, groups: Vec::new() };
+    Ok(if options.common.json {
+        format!("{}\n", json_object(&[split], &json!({ "gain": rules.gain })))
+    } else {
+        split.table() + gain_words(rules.gain, task.has_grades())
+    })
+}
+
+/// The name of a file without folder and ending.
+pub(crate) fn stem(file: &Path) -> String {
+    file.file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+/// A line that says how grades count; nothing where there are none.
+pub(crate) fn gain_words(gain: Gain, has_grades: bool) -> &'static str {
+    match (has_grades, gain) {
+        (false, _) => "",
+        (true, Gain::Graded) => "nDCG has graded gain: a document's grade, as in trec_eval\n",
+        (true, Gain::Binary) => {
+            "nDCG has binary gain: grades above 0 count 1 each (--gain graded counts them)\n"
+        }
+    }
+}
+
+/// Judges a run file.
+fn judge_run(file: &Path, options: &EvaluateOptions, note: &mut dyn FnMut(&str)) -> Result<String, Failure> {
+    let judgements = Judgements::open(options.dataset.as_deref(), &options.judging)?;
+    let rules = options.judging.rules();
+    let run = Run::load(file, rules.ties)?;
+    let judged = judgements.judge(&run, rules)?;
+    judged.notes(&run, note);
+    let evaluation = &judged.evaluation;
+    if let Some(file) = &options.per_query {
+        let rows = PerQuery::new(&run.tag, evaluation, |query| judgements.query(query))?;
+        per_query::save(file, options.force, &[&rows], |_| Vec::new())?;
+    }
+    let ties = evaluation.ties();
+    let queries = evaluation.queries().len();
+    if options.common.json {
+        let means: Map<String, Value> =
+            evaluation.means().map(|(metric, mean)| (metric.to_string(), json!(mean))).collect();
+        let object = json!({
+            "run": run.tag, "metrics": means, "queries": queries, "missing": judged.missing,
+            "unjudged": judged.unjudged, "gain": rules.gain, "ties": ties,
+        });
+        return Ok(format!("{object}\n"));
+    }
+    let mut table = report::table([stem(file), format!("{} ({queries} queries)", run.tag)], [1]);
+    for shown in SHOWN {
+        let mean = evaluation.means().find(|(metric, _)| metric.to_string() == shown);
+        table.add_row([shown.to_owned(), format!("{:.4}", mean.map_or(f64::NAN, |(_, mean)| mean))]);
+    }
+    let ties = report::ties_words(&[("", ties)]);
+    Ok(format!("{table}\n{ties}{}", gain_words(rules.gain, judgements.has_grades())))
 }

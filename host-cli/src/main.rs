@@ -10,7 +10,9 @@ use host_cli::options::{CheckOptions, Command, SimdLevel};
 use host_cli::parallel::limit_threads;
 use host_cli::retrieval_task::RetrievalTask;
 use host_cli::vectors::Embeddings;
-use host_cli::{apply, check, config, embed, evaluate, export, inspect, manual, synthesize, train};
+use host_cli::{
+    apply, check, compare, config, embed, evaluate, explain, export, inspect, manual, synthesize, train,
+};
 use query_adapter::Level;
 
 fn main() -> ExitCode {
@@ -47,6 +49,12 @@ fn run(command: &Command) -> Result<String, Failure> {
         }
         Command::Evaluate(options) => {
             evaluate::run(options, level(options.common.simd)?, &mut notes(options.common.quiet))
+        }
+        Command::Compare(options) => {
+            compare::run(options, level(options.common.simd)?, &mut notes(options.common.quiet))
+        }
+        Command::Explain(options) => {
+            explain::run(options, level(options.common.simd)?, &mut notes(options.common.quiet))
         }
         Command::Apply(options) => {
             apply::run(options, level(options.simd)?, &mut notes(options.quiet)).map(|()| String::new())

@@ -6,6 +6,10 @@
 
 use core::cmp::Ordering;
 use core::fmt;
+use core::str::FromStr;
+
+use clap::ValueEnum;
+use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::lists::Lists;
@@ -120,6 +124,31 @@ impl Metric {
     }
 }
 
+impl FromStr for Metric {
+    type Err = String;
+
+    /// A metric by its name in tables and JSON.
+    fn from_str(name: &str) -> Result<Self, String> {
+        let expected = || {
+            format!(
+                "expected hit_rate, precision, recall, mrr, ndcg or map, @ and a number from 1 to {DEPTH}"
+            )
+        };
+        let (measure, k) = name.split_once('@').ok_or_else(expected)?;
+        let measure = match measure {
+            "hit_rate" => Measure::HitRate,
+            "precision" => Measure::Precision,
+            "recall" => Measure::Recall,
+            "mrr" => Measure::Mrr,
+            "ndcg" => Measure::Ndcg,
+            "map" => Measure::Map,
+            _ => return Err(expected()),
+        };
+        let k = k.parse().map_err(|_| expected())?;
+        Self::new(measure, k).map_err(|_| expected())
+    }
+}
+
 impl fmt::Display for Metric {
     /// The metric's name in tables and JSON, such as `ndcg@10`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -136,13 +165,14 @@ impl fmt::Display for Metric {
 }
 
 /// What a relevant document is worth in nDCG.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Gain {
     /// Its grade (linear, as trec_eval has it, not 2^grade − 1). Without grades every relevant document has
-    /// 1.
+    /// 1
     #[default]
     Graded,
-    /// 1, whatever its grade.
+    /// 1, whatever its grade
     Binary,
 }
 
@@ -260,7 +290,50 @@ pub struct JudgedQueries {
     queries: Vec<u32>,
     hits: Lists<Hit>,
     gains: Lists<f64>,
+    tied: Vec<Tied>,
     left_out: usize,
+}
+
+/// What of a ranking is the tie rule's doing, not the scores'.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tied {
+    /// A relevant document has the score of one that is not: another rule may give other figures.
+    relevant: bool,
+    /// The last document that counts at [`CUT`] has the score of the first that does not.
+    at_cut: bool,
+}
+
+/// The number of documents at whose end ties are looked for.
+pub const CUT: usize = 10;
+
+impl Tied {
+    /// Looks for ties in a ranking, best first: documents with their scores.
+    #[must_use]
+    pub fn of<S: PartialEq>(ranking: impl Iterator<Item = (u32, S)>, judgements: &[Judgement]) -> Self {
+        let is_relevant = |document| judgements.iter().any(|j| j.document == document && j.grade > 0.0);
+        let mut tied = Self::default();
+        // The first of the documents with the score that was come to.
+        let mut first: Option<(u32, S)> = None;
+        for ((document, score), rank) in ranking.zip(1_usize..) {
+            match &first {
+                Some((other, known)) if *known == score => {
+                    tied.relevant |= is_relevant(*other) != is_relevant(document);
+                    tied.at_cut |= rank == CUT + 1;
+                }
+                _ => first = Some((document, score)),
+            }
+        }
+        tied
+    }
+}
+
+/// In how many rankings the rule for ties decides something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Ties {
+    /// Queries with a relevant document that has the score of one that is not relevant.
+    pub relevant: usize,
+    /// Queries whose tenth and eleventh document have the same score.
+    pub at_cut: usize,
 }
 
 impl JudgedQueries {
@@ -277,6 +350,22 @@ impl JudgedQueries {
         judgements: &[Judgement],
         gain: Gain,
     ) {
+        self.push_tied(query, ranking, judgements, gain, Tied::default());
+    }
+
+    /// As [`push`](Self::push), of a ranking in which these ties were found.
+    ///
+    /// # Panics
+    ///
+    /// When the number exceeds 32 bits.
+    pub fn push_tied(
+        &mut self,
+        query: usize,
+        ranking: impl IntoIterator<Item = u32>,
+        judgements: &[Judgement],
+        gain: Gain,
+        tied: Tied,
+    ) {
         if !judgements.iter().any(|judgement| judgement.grade > 0.0) {
             self.left_out += 1;
             return;
@@ -285,6 +374,7 @@ impl JudgedQueries {
         self.queries.push(u32::try_from(query).unwrap_or(u32::MAX));
         self.hits.push_list(hits_of(ranking.into_iter(), judgements, gain));
         self.gains.push_list(gains_of(judgements, gain));
+        self.tied.push(tied);
     }
 
     /// Adds all queries of `other`.
@@ -292,6 +382,7 @@ impl JudgedQueries {
         self.queries.append(&mut other.queries);
         self.hits.append(other.hits);
         self.gains.append(other.gains);
+        self.tied.append(&mut other.tied);
         self.left_out += other.left_out;
     }
 }
@@ -347,6 +438,25 @@ impl Evaluation {
         Some(evaluation)
     }
 
+    /// The same queries by other metrics.
+    #[must_use]
+    pub fn with_metrics(self, metrics: &[Metric]) -> Self {
+        Self::new(metrics, self.judged.clone()).unwrap_or(self)
+    }
+
+    /// In how many rankings the rule for ties decides something.
+    #[must_use]
+    pub fn ties(&self) -> Ties {
+        let count = |of: fn(&Tied) -> bool| self.judged.tied.iter().filter(|tied| of(tied)).count();
+        Ties { relevant: count(|tied| tied.relevant), at_cut: count(|tied| tied.at_cut) }
+    }
+
+    /// Whether a relevant document is worth something else than 1.
+    #[must_use]
+    pub fn has_grades(&self) -> bool {
+        self.judged.gains.iter().flatten().any(|&gain| gain != 1.0)
+    }
+
     /// The queries, in the order given, without those left out.
     pub fn queries(&self) -> impl ExactSizeIterator<Item = EvaluatedQuery> + '_ {
         self.judged.queries.iter().zip(self.judged.hits.iter()).map(|(&query, hits)| EvaluatedQuery {
@@ -365,11 +475,12 @@ impl Evaluation {
     #[must_use]
     pub fn select(&self, keep: impl Fn(usize) -> bool) -> Option<Self> {
         let mut kept = JudgedQueries { left_out: self.judged.left_out, ..JudgedQueries::default() };
-        let entries = self.judged.queries.iter().zip(self.judged.hits.iter().zip(self.judged.gains.iter()));
-        for (&query, (hits, gains)) in entries.filter(|&(&query, _)| keep(query as usize)) {
+        for (at, &query) in self.judged.queries.iter().enumerate().filter(|&(_, &query)| keep(query as usize))
+        {
             kept.queries.push(query);
-            kept.hits.push_list(hits.iter().copied());
-            kept.gains.push_list(gains.iter().copied());
+            kept.hits.push_list(self.judged.hits.get(at).iter().copied());
+            kept.gains.push_list(self.judged.gains.get(at).iter().copied());
+            kept.tied.push(self.judged.tied[at]);
         }
         Self::new(&self.metrics, kept)
     }
@@ -623,6 +734,46 @@ mod tests {
         assert_eq!(evaluation.mean(Metric::at(Measure::Ndcg, 7)), None);
         assert_eq!(evaluation.means().count(), Metric::STANDARD.len());
         assert_eq!(evaluate(&Metric::STANDARD, Gain::Graded, [(&ranking[..], &none[..])]), None);
+    }
+
+    #[test]
+    fn metrics_are_found_by_their_names() {
+        for metric in Metric::STANDARD {
+            assert_eq!(metric.to_string().parse(), Ok(metric));
+        }
+        for name in ["ndcg", "ndcg@0", "ndcg@101", "ndcg@x", "NDCG@10", "@10", ""] {
+            let problem = name.parse::<Metric>().expect_err(name);
+            assert!(problem.contains("ndcg or map, @ and a number from 1 to 100"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn ties_count_where_their_order_decides_something() {
+        let tied = |scores: &[f32], positives: &[u32]| {
+            let ranking = (0..).zip(scores.iter().copied());
+            let Tied { relevant: of_relevant, at_cut } = Tied::of(ranking, &relevant(positives));
+            (of_relevant, at_cut)
+        };
+        assert_eq!(tied(&[0.9, 0.5, 0.5, 0.1], &[1]), (true, false));
+        // The first and the last of three, one of them relevant.
+        assert_eq!(tied(&[0.5, 0.5, 0.5], &[2]), (true, false));
+        assert_eq!(tied(&[0.9, 0.5, 0.5, 0.1], &[0, 3]), (false, false));
+        assert_eq!(tied(&[0.9, 0.5, 0.5, 0.1], &[1, 2]), (false, false));
+        let mut scores: Vec<f32> = (0..12_u8).map(|rank| -f32::from(rank)).collect();
+        assert_eq!(tied(&scores, &[0]), (false, false));
+        scores[10] = scores[9];
+        assert_eq!(tied(&scores, &[0]), (false, true));
+        assert_eq!(tied(&scores, &[9]), (true, true));
+        let mut judged = JudgedQueries::default();
+        for positives in [[0], [9], [9]] {
+            let judgements = relevant(&positives);
+            let tied = Tied::of((0..).zip(scores.iter().copied()), &judgements);
+            judged.push_tied(positives[0] as usize, 0..12, &judgements, Gain::Binary, tied);
+        }
+        let evaluation = Evaluation::new(&Metric::STANDARD, judged).expect("queries");
+        assert_eq!(evaluation.ties(), Ties { relevant: 2, at_cut: 3 });
+        let part = evaluation.select(|query| query == 9).expect("queries");
+        assert_eq!(part.ties(), Ties { relevant: 2, at_cut: 2 });
     }
 
     #[test]

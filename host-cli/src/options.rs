@@ -7,9 +7,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::auto::trials::Effort;
 use crate::checkpoint::CheckpointOptions;
+use crate::compare::CompareOptions;
 use crate::config::ConfigOptions;
+use crate::explain::ExplainOptions;
 use crate::export::ExportOptions;
 use crate::fit::Negatives;
+use crate::judging::JudgingOptions;
 use crate::manual::{CompletionsOptions, ManOptions};
 
 /// Trains, evaluates and applies query adapters: a small matrix that bends a query embedding toward the right
@@ -43,6 +46,10 @@ pub enum Command {
     Train(Box<TrainOptions>),
     /// Print how well the base, and an adapter if given, finds the documents of a data set.
     Evaluate(EvaluateOptions),
+    /// Compare adapters, retrievers and TREC run files on the same queries, and say how surely they differ.
+    Compare(CompareOptions),
+    /// Show one query's documents before and after an adapter, and the training pairs nearest to it.
+    Explain(ExplainOptions),
     /// Transform query vectors by an adapter: .npy to .npy, or JSON Lines from stdin to stdout.
     Apply(ApplyOptions),
     /// Print what an adapter file holds, and verify it.
@@ -67,6 +74,8 @@ impl Command {
             Self::Embed(options) => options.threads,
             Self::Train(options) => options.common.threads,
             Self::Evaluate(options) => options.common.threads,
+            Self::Compare(options) => options.common.threads,
+            Self::Explain(options) => options.common.threads,
             Self::Apply(options) => options.threads,
             Self::Inspect(_)
             | Self::Export(_)
@@ -179,10 +188,13 @@ pub struct TrainOptions {
     /// Data set to report on, looked at once, at the end
     #[arg(long, value_name = "FILE")]
     pub test: Option<PathBuf>,
+    /// File for the adapted ranking of each query of --test, as a TREC run file
+    #[arg(long, value_name = "FILE", requires = "test")]
+    pub predictions: Option<PathBuf>,
     /// Adapter file to write
     #[arg(long, short, value_name = "FILE", default_value = "adapter.qad")]
     pub output: PathBuf,
-    /// Overwrite the output and the log if they exist
+    /// Overwrite the output, the log and the rankings if they exist
     #[arg(long)]
     pub force: bool,
     /// File for a log of the run, as JSON Lines: settings and shapes, steps, epochs, result
@@ -361,8 +373,9 @@ impl SettingOptions {
 /// Options of `evaluate`.
 #[derive(Debug, Args)]
 pub struct EvaluateOptions {
-    /// Data set to evaluate on (EmbeddingQAFinetuneDataset JSON)
-    pub dataset: PathBuf,
+    /// Data set to evaluate on (EmbeddingQAFinetuneDataset JSON); with --run, whose labels judge it
+    #[arg(required_unless_present = "run")]
+    pub dataset: Option<PathBuf>,
     /// Adapter file to compare with the base
     #[arg(long, short, value_name = "FILE")]
     pub adapter: Option<PathBuf>,
@@ -370,6 +383,21 @@ pub struct EvaluateOptions {
     /// the other flags name), and an adapter if there is one; may be repeated
     #[arg(long, value_name = "NAME=SOURCE[+ADAPTER]", conflicts_with = "adapter")]
     pub compare: Vec<String>,
+    /// TREC run file to judge, by --qrels or a data set's labels, instead of ranking documents
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["adapter", "compare", "predictions", "embeddings", "model"])]
+    pub run: Option<PathBuf>,
+    /// File for the ranking of each query, of the adapter if there is one, as a TREC run file
+    #[arg(long, value_name = "FILE")]
+    pub predictions: Option<PathBuf>,
+    /// File for the values of each query: CSV where its name ends in .csv, else JSON Lines
+    #[arg(long, value_name = "FILE")]
+    pub per_query: Option<PathBuf>,
+    /// Overwrite these files if they exist
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "flattened into the help of its fields")]
+    pub judging: JudgingOptions,
     #[command(flatten)]
     #[allow(missing_docs, reason = "flattened into the help of its fields")]
     pub common: Common,

@@ -3,13 +3,14 @@
 use core::num::NonZeroUsize;
 use std::sync::Arc;
 
+use clap::ValueEnum;
 use query_adapter::{
     Found, LANES, Lanes, Level, Linear, TopK, normalize_queries, offer_block, panels, score_documents,
 };
 
 use crate::failure::Failure;
 use crate::json::quoted;
-use crate::metrics::{DEPTH, Evaluation, Gain, JudgedQueries, Metric};
+use crate::metrics::{DEPTH, Evaluation, Gain, JudgedQueries, Metric, Tied};
 use crate::normalized_documents::NormalizedDocuments;
 use crate::parallel::in_pieces;
 use crate::retrieval_task::{Corpus, GREATEST_NORM, RetrievalTask, norm};
@@ -31,6 +32,45 @@ pub struct Index {
     byte_ranks: Arc<[u32]>,
     level: Level,
     threads: NonZeroUsize,
+    rules: Rules,
+}
+
+/// By which rules documents are ranked and judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// The order of equal scores.
+    pub ties: TieOrder,
+    /// Whether a document whose id is that of the query is left out of its ranking.
+    pub ignore_self: bool,
+    /// What a relevant document is worth in nDCG.
+    pub gain: Gain,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { ties: TieOrder::Ascending, ignore_self: false, gain: Gain::Binary }
+    }
+}
+
+/// The order of documents with equal scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, ValueEnum)]
+pub enum TieOrder {
+    /// By ascending id, compared byte for byte
+    #[default]
+    Ascending,
+    /// As trec_eval has it: by descending id, scores compared as 32-bit floats
+    Trec,
+}
+
+impl TieOrder {
+    /// A score as it is compared.
+    #[allow(clippy::cast_possible_truncation, reason = "that is what trec_eval does")]
+    pub(crate) fn rounded(self, score: f64) -> f64 {
+        match self {
+            Self::Ascending => score,
+            Self::Trec => f64::from(score as f32),
+        }
+    }
 }
 
 impl Index {
@@ -41,13 +81,24 @@ impl Index {
     /// [`Failure::Numerical`] when this thread's floating-point mode loses subnormal numbers.
     pub fn new(corpus: &Corpus, level: Level) -> Result<Self, Failure> {
         let documents = NormalizedDocuments::new(corpus, level)?;
-        Ok(Self { documents, byte_ranks: corpus.shared_byte_ranks(), level, threads: NonZeroUsize::MIN })
+        let byte_ranks = corpus.shared_byte_ranks();
+        Ok(Self { documents, byte_ranks, level, threads: NonZeroUsize::MIN, rules: Rules::default() })
     }
 
     /// Searches on up to `threads` threads, which changes no result.
     #[must_use]
     pub fn with_threads(self, threads: NonZeroUsize) -> Self {
         Self { threads, ..self }
+    }
+
+    /// Ranks and judges by these rules.
+    #[must_use]
+    pub fn with_rules(mut self, rules: Rules) -> Self {
+        if rules.ties != self.rules.ties {
+            let last = u32::try_from(self.byte_ranks.len()).unwrap_or(u32::MAX).saturating_sub(1);
+            self.byte_ranks = self.byte_ranks.iter().map(|rank| last - rank).collect();
+        }
+        Self { rules, ..self }
     }
 
     /// How many threads work on it.
@@ -89,7 +140,21 @@ impl Index {
         Ok(parts.into_iter().flatten().collect())
     }
 
-    /// The standard metrics of a task's queries, with binary gain.
+    /// As [`rank`](Self::rank), with the scores.
+    ///
+    /// # Errors
+    ///
+    /// As [`rank`](Self::rank).
+    pub fn rank_with_scores<S: AsRef<[Lanes]> + Sync>(
+        &self,
+        task: &RetrievalTask,
+        adapter: Option<&Linear<S>>,
+    ) -> Result<Vec<Vec<Found>>, Failure> {
+        let visit = |part: &mut Vec<Vec<Found>>, _: usize, best: &[Found]| part.push(best.to_vec());
+        Ok(self.search(task, adapter, visit)?.into_iter().flatten().collect())
+    }
+
+    /// The standard metrics of a task's queries.
     ///
     /// # Errors
     ///
@@ -101,7 +166,9 @@ impl Index {
     ) -> Result<Evaluation, Failure> {
         let parts = self.search(task, adapter, |part: &mut JudgedQueries, query, best| {
             let documents = best.iter().map(|found| found.document);
-            part.push(query, documents, task.query(query).positives, Gain::Binary);
+            let judgements = task.query(query).positives;
+            let tied = Tied::of(best.iter().map(|found| (found.document, found.score)), judgements);
+            part.push_tied(query, documents, judgements, self.rules.gain, tied);
         })?;
         let mut judged = JudgedQueries::default();
         for part in parts {
@@ -143,7 +210,64 @@ impl Index {
         workspace: &mut Workspace,
         mut visit: impl FnMut(usize, &[Found]),
     ) -> Result<(), Failure> {
-        let Workspace { queries, outputs, panels: query_panels, scores, found, block } = workspace;
+        let count = self.documents.len();
+        let depth = (DEPTH + usize::from(self.rules.ignore_self)).min(count);
+        let mut found = core::mem::take(&mut workspace.found);
+        found.resize(rows * depth, Found::default());
+        let mut best: Vec<TopK<'_>> = found.chunks_exact_mut(depth).map(TopK::new).collect();
+        self.score_blocks(task, adapter, first, rows, workspace, |start, here, scores| {
+            let order = &self.byte_ranks[start..start + here];
+            // Documents are counted in 32 bits.
+            let start = u32::try_from(start).unwrap_or(u32::MAX);
+            for (scores, best) in scores.chunks_exact(here).zip(best.chunks_mut(LANES)) {
+                offer_block(self.level, scores, order, start, best)?;
+            }
+            Ok(())
+        })?;
+        for (query, best) in (first..).zip(best) {
+            let best = best.into_sorted();
+            let itself =
+                self.rules.ignore_self.then(|| task.corpus().index_of(task.query(query).id)).flatten();
+            match best.iter().position(|found| Some(found.document) == itself) {
+                Some(at) => visit(query, &[&best[..at], &best[at + 1..]].concat()),
+                None => visit(query, &best[..best.len().min(DEPTH)]),
+            }
+        }
+        workspace.found = found;
+        Ok(())
+    }
+
+    /// The cosine of one query with each document, in the order of the corpus.
+    ///
+    /// # Errors
+    ///
+    /// As [`rank`](Self::rank).
+    pub(crate) fn scores<S: AsRef<[Lanes]>>(
+        &self,
+        task: &RetrievalTask,
+        query: usize,
+        adapter: Option<&Linear<S>>,
+    ) -> Result<Vec<f32>, Failure> {
+        let mut all = Vec::with_capacity(self.documents.len());
+        self.score_blocks(task, adapter, query, 1, &mut Workspace::default(), |_, _, scores| {
+            all.extend(scores.iter().map(|scores| scores.0[0]));
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// Scores blocks of documents for the queries `first .. first + rows`: gives `visit` the first document of each block, their
+    /// number, and panels of queries × documents.
+    fn score_blocks<S: AsRef<[Lanes]>>(
+        &self,
+        task: &RetrievalTask,
+        adapter: Option<&Linear<S>>,
+        first: usize,
+        rows: usize,
+        workspace: &mut Workspace,
+        mut visit: impl FnMut(usize, usize, &[Lanes]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let Workspace { queries, outputs, panels: query_panels, scores, block, .. } = workspace;
         let (dim, count) = (self.documents.dim(), self.documents.len());
         queries.clear();
         for query in first..first + rows {
@@ -161,24 +285,13 @@ impl Index {
         query_panels.resize(panels(rows) * dim, Lanes::ZERO);
         normalize_queries(self.level, transformed, dim, query_panels)?;
 
-        let depth = DEPTH.min(count);
-        found.resize(rows * depth, Found::default());
-        let mut best: Vec<TopK<'_>> = found.chunks_exact_mut(depth).map(TopK::new).collect();
         let block_rows = (BLOCK_BYTES / (size_of::<f32>() * dim)).clamp(LANES, count.max(LANES));
         for start in (0..count).step_by(block_rows) {
             let here = block_rows.min(count - start);
             let documents = self.documents.block(start, here, block)?;
             scores.resize(panels(rows) * here, Lanes::ZERO);
             score_documents(self.level, query_panels, documents, dim, scores)?;
-            let order = &self.byte_ranks[start..start + here];
-            // Documents are counted in 32 bits.
-            let start = u32::try_from(start).unwrap_or(u32::MAX);
-            for (scores, best) in scores.chunks_exact(here).zip(best.chunks_mut(LANES)) {
-                offer_block(self.level, scores, order, start, best)?;
-            }
-        }
-        for (query, best) in (first..).zip(best) {
-            visit(query, best.into_sorted());
+            visit(start, here, scores)?;
         }
         Ok(())
     }

@@ -1,32 +1,21 @@
 //! What is said of a split: base against adapted, as a table for people and as JSON for programs.
 
-use core::num::NonZeroUsize;
-
 use comfy_table::{CellAlignment, Row, Table};
 use query_adapter::Lanes;
-use query_adapter::sample::Generator;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
 use crate::fit::Adapter;
-use crate::metrics::{Evaluation, Metric, compare};
-use crate::parallel::{available_threads, in_pieces};
+use crate::metrics::{CUT, Evaluation, Metric, Ties, compare};
+use crate::parallel::available_threads;
 use crate::ranking::Index;
 use crate::retrieval_task::RetrievalTask;
+use crate::significance::bootstrap_interval;
 
 /// The metrics of the table, by name; JSON has all of [`Metric::STANDARD`].
 pub(crate) const SHOWN: [&str; 8] =
     ["hit_rate@1", "hit_rate@5", "hit_rate@10", "mrr@5", "mrr@10", "ndcg@10", "recall@10", "map@100"];
-
-/// Resamples of the paired bootstrap.
-const RESAMPLES: u32 = 10_000;
-
-/// Resamples that a thread takes at a time.
-const PIECE: u32 = 100;
-
-/// Seeds the paired bootstrap.
-const BOOTSTRAP_SEED: u64 = 0x626f_6f74;
 
 /// Base and adapted on the same queries.
 #[derive(Clone, Debug)]
@@ -119,6 +108,11 @@ impl Comparison {
                 object.insert("lost".into(), json!(changed.lost.len()));
             }
         }
+        let ties = match &self.adapted {
+            Some(adapted) => json!({ "base": self.base.ties(), "adapted": adapted.ties() }),
+            None => json!({ "base": self.base.ties() }),
+        };
+        object.insert("ties".into(), ties);
         object.insert("queries".into(), json!(self.base.queries().len()));
         object
     }
@@ -131,28 +125,6 @@ pub(crate) fn gain_interval(base: &Evaluation, adapted: &Evaluation, metric: Met
 
 fn gains(base: &Evaluation, adapted: &Evaluation, metric: Metric) -> Option<Vec<f64>> {
     Some(adapted.values(metric)?.zip(base.values(metric)?).map(|(a, b)| a - b).collect())
-}
-
-/// The 2.5th and 97.5th percentile of the mean of resampled `values`.
-///
-/// Each resample draws from a stream of its own, a function of its number, so it is the same whichever thread makes it.
-#[allow(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    reason = "numbers of queries are far below 2^32"
-)]
-fn bootstrap_interval(values: &[f64], threads: NonZeroUsize) -> (f64, f64) {
-    let n = values.len() as u32;
-    let mean = |resample: u32| {
-        let mut generator = Generator::for_epoch(BOOTSTRAP_SEED, resample);
-        let sum: f64 = (0..n).map(|_| values[generator.below(n) as usize]).sum();
-        sum / f64::from(n)
-    };
-    let means = |piece: usize| (0..PIECE).map(|i| mean(piece as u32 * PIECE + i)).collect::<Vec<_>>();
-    let pieces = in_pieces(threads, (RESAMPLES / PIECE) as usize, || (), |(), piece| Ok(means(piece)));
-    let mut means = pieces.unwrap_or_default().concat();
-    let mut nth = |n: u32| *means.select_nth_unstable_by(n as usize, f64::total_cmp).1;
-    (nth(RESAMPLES / 40), nth(RESAMPLES - 1 - RESAMPLES / 40))
 }
 
 /// An empty table in the style of all tables; the columns `numbers` are set flush right.
@@ -221,6 +193,9 @@ impl SplitReport {
                     changed.lost.len(),
                 );
             }
+            let adapted = comparison.adapted.as_ref().map(|adapted| ("adapted", adapted.ties()));
+            let ties: Vec<_> = core::iter::once(("base", comparison.base.ties())).chain(adapted).collect();
+            text += &prefixed(&label, &ties_words(&ties));
         }
         text
     }
@@ -239,6 +214,30 @@ impl SplitReport {
     }
 }
 
+/// A line that says in how many queries the rule for ties decides something, of each system by its name; nothing where it never does.
+pub(crate) fn ties_words(systems: &[(&str, Ties)]) -> String {
+    if systems.iter().all(|(_, ties)| *ties == Ties::default()) {
+        return String::new();
+    }
+    let of = |count: fn(&Ties) -> usize| -> String {
+        let counts = systems.iter().map(|(name, ties)| match *name {
+            "" => count(ties).to_string(),
+            name => format!("{} ({name})", count(ties)),
+        });
+        counts.collect::<Vec<_>>().join(", ")
+    };
+    format!(
+        "ties: queries in which a relevant document scores as one that is not: {}; ties at the cut (ranks {CUT}, {}): {}\n",
+        of(|ties| ties.relevant),
+        CUT + 1,
+        of(|ties| ties.at_cut)
+    )
+}
+
+fn prefixed(label: &str, line: &str) -> String {
+    if line.is_empty() { String::new() } else { format!("{label}{line}") }
+}
+
 /// One JSON object: a single split's fields at the top, several splits under their names, `extra` beside them.
 #[must_use]
 pub fn json_object(splits: &[SplitReport], extra: &impl Serialize) -> Value {
@@ -253,44 +252,4 @@ pub fn json_object(splits: &[SplitReport], extra: &impl Serialize) -> Value {
         object.extend(extra);
     }
     object.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Mean 0, standard deviation 1, n = 400.
-    fn gains() -> Vec<f64> {
-        (0..400).map(|i| if i % 2 == 0 { 1.0 } else { -1.0 }).collect()
-    }
-
-    fn interval(values: &[f64], threads: usize) -> (f64, f64) {
-        bootstrap_interval(values, NonZeroUsize::new(threads).expect("at least one"))
-    }
-
-    #[test]
-    fn the_interval_of_equal_gains_is_a_point() {
-        assert_eq!(interval(&[0.25; 40], 2), (0.25, 0.25));
-    }
-
-    #[test]
-    fn the_interval_is_near_the_normal_one() {
-        // ±1.96 / 20.
-        let (low, high) = interval(&gains(), 1);
-        assert!((low + 0.098).abs() < 0.01 && (high - 0.098).abs() < 0.01, "{low} {high}");
-    }
-
-    #[test]
-    fn any_number_of_threads_gives_the_same_interval_to_the_bit() {
-        // Thirds and sevenths: sums in another order would round otherwise.
-        let values: Vec<f64> = gains().iter().zip(1_u32..).map(|(gain, i)| gain / f64::from(i)).collect();
-        let bits = |threads| {
-            let (low, high) = interval(&values, threads);
-            [low.to_bits(), high.to_bits()]
-        };
-        let one = bits(1);
-        for threads in [2, 3, 7] {
-            assert_eq!(bits(threads), one, "{threads} threads");
-        }
-    }
 }

@@ -280,6 +280,12 @@ impl RetrievalTask {
         self.queries().iter().map(|query| query.positives.len()).sum()
     }
 
+    /// Whether a relevant document has another grade than 1.
+    #[must_use]
+    pub fn has_grades(&self) -> bool {
+        self.queries().iter().flat_map(|query| query.positives).any(|positive| positive.grade != 1.0)
+    }
+
     /// What was found wrong and dropped or kept.
     #[must_use]
     pub fn defects(&self) -> &Defects {

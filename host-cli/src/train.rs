@@ -21,6 +21,7 @@ use crate::checkpoint::Identity;
 use crate::claims::Claim;
 use crate::config::{Setting, document, flat_settings, overlaid};
 use crate::embed::Origin;
+use crate::evaluate::stem;
 use crate::failure::Failure;
 use crate::files::{check_output, place_of};
 use crate::fit::{
@@ -35,6 +36,7 @@ use crate::report::{Comparison, SplitReport, json_object};
 use crate::retrieval_task::RetrievalTask;
 use crate::run_log::RunLog;
 use crate::texts::TextKey;
+use crate::trec::run;
 use crate::vector_source::VectorSource;
 
 /// Name and version of this program, as adapter files have it.
@@ -67,6 +69,7 @@ pub fn run(options: &TrainOptions, level: Level, note: &mut dyn FnMut(&str)) -> 
         Claim::take(&options.output, options.force)?,
         log.map(|file| Claim::take(file, options.force || resume)).transpose()?,
         options.checkpoints.claim(options.force)?,
+        options.predictions.as_deref().map(|file| Claim::take(file, options.force)).transpose()?,
     );
     let mut log =
         log.map(|file| RunLog::create(file, options.force, resume, options.log_every)).transpose()?;
@@ -88,6 +91,7 @@ fn require_distinct(options: &TrainOptions) -> Result<(), Failure> {
         ("--output", Some(&options.output)),
         ("--log", options.log.as_ref()),
         ("--checkpoint", options.checkpoints.checkpoint.as_ref()),
+        ("--predictions", options.predictions.as_ref()),
     ];
     let files: Vec<_> = files.into_iter().filter_map(|(flag, file)| Some((flag, place_of(file?)))).collect();
     for (at, (flag, file)) in files.iter().enumerate() {
@@ -187,6 +191,9 @@ fn load(options: &TrainOptions, level: Level, note: &mut dyn FnMut(&str)) -> Res
     drop(source);
     for other in validation.iter().chain(&test) {
         require_same_dim(&train, other)?;
+    }
+    if let (Some(test), Some(_)) = (&test, &options.predictions) {
+        run::require_ids(test)?;
     }
 
     Ok(Tasks { train, validation, test, origin })
@@ -306,6 +313,10 @@ fn run_once(
     let metadata = metadata(options, origin.as_ref(), training, &train, &settings_text);
     let golden = origin.as_ref().map(|origin| origin.golden_vector.as_slice());
     adapter_file::save(&options.output, options.force, &fitted.adapter, metadata, golden)?;
+    if let (Some(task), Some(_)) = (&test, &options.predictions) {
+        let index = index_of(task, &train, &index, level, threads)?;
+        save_predictions(options, task, &index, &fitted.adapter)?;
+    }
     if let Some(log) = log {
         log.finish(Ok(&fitted))?;
     }
@@ -392,6 +403,18 @@ fn settings(options: &TrainOptions, recipe: Recipe) -> Settings {
     settings.average = options.average;
     settings.seed = seed;
     settings
+}
+
+/// Writes the rankings of the test queries, if they are asked for.
+fn save_predictions(
+    options: &TrainOptions,
+    test: &RetrievalTask,
+    index: &Index,
+    adapter: &Adapter,
+) -> Result<(), Failure> {
+    let Some(file) = &options.predictions else { return Ok(()) };
+    let rankings = index.rank_with_scores(test, Some(adapter))?;
+    run::save(file, options.force, &stem(&options.output), test, &rankings)
 }
 
 fn require_same_dim(train: &RetrievalTask, other: &RetrievalTask) -> Result<(), Failure> {

@@ -49,11 +49,33 @@ impl VectorSource {
     ///
     /// As [`RetrievalTask::load`] and [`Embedder::embeddings`].
     pub fn load(&mut self, file: &Path, note: &mut dyn FnMut(&str)) -> Result<RetrievalTask, Failure> {
+        let dataset = self.read(file)?;
+        self.join(dataset, note)
+    }
+
+    /// Reads a data set, with its texts where a model is to embed them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dataset::load`].
+    pub fn read(&self, file: &Path) -> Result<Dataset, Failure> {
         match self {
-            Self::Inline => RetrievalTask::load(file, None),
-            Self::Folder(embeddings, _) => RetrievalTask::load(file, Some(embeddings)),
+            Self::Inline | Self::Folder(..) => Dataset::load_without_texts(file),
+            Self::Model(_) => Dataset::load(file),
+        }
+    }
+
+    /// Joins a data set with its vectors; embeds what is missing.
+    ///
+    /// # Errors
+    ///
+    /// As [`RetrievalTask::join`] and [`Embedder::embeddings`].
+    pub fn join(&mut self, dataset: Dataset, note: &mut dyn FnMut(&str)) -> Result<RetrievalTask, Failure> {
+        match self {
+            Self::Inline => RetrievalTask::join(dataset, None),
+            Self::Folder(embeddings, _) => RetrievalTask::join(dataset, Some(embeddings)),
             Self::Model(embedder) => {
-                let dataset = Dataset::load(file)?;
+                let file = dataset.file.clone();
                 if dataset.query_embeddings.is_some() || dataset.corpus_embeddings.is_some() {
                     let name = embedder.name();
                     note(&format!("{}: its own vectors are not used, those of {name} are", file.display()));

@@ -10,8 +10,8 @@ use query_adapter::image::{Training, Validation};
 use serde_json::json;
 
 use super::{
-    TOOL, Tasks, dry_run, index_of, metadata, on_training_queries, progress_bar, split_report, stored,
-    trained_documents,
+    TOOL, Tasks, dry_run, index_of, metadata, on_training_queries, progress_bar, save_predictions,
+    split_report, stored, trained_documents,
 };
 use crate::adapter_file;
 use crate::auto::choice::{Choice, Machine, Member, Tried};
@@ -154,6 +154,10 @@ pub(super) fn run(
     let metadata = metadata(options, origin.as_ref(), training, &train, &settings_text);
     let golden = origin.as_ref().map(|origin| origin.golden_vector.as_slice());
     adapter_file::save(&options.output, options.force, &adapter, metadata, golden)?;
+    if let (Some(task), Some(_)) = (&test, &options.predictions) {
+        let index = index_of(task, &train, &index, level, threads)?;
+        save_predictions(options, task, &index, &adapter)?;
+    }
     if let Some(log) = log {
         log.finish_auto(&result.value(options))?;
     }

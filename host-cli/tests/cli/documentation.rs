@@ -57,6 +57,8 @@ fn every_key_of_every_json_object_is_described() {
     for (section_name, words) in [
         ("`train`", "train train.json --test train.json --effort quick --control --force"),
         ("`train`", "train train.json --recipe single --test train.json --force"),
+        ("`compare`", "compare a.qad --dataset test.json --train train.json"),
+        ("`explain`", "explain train.json -a a.qad --query q1-4-0"),
         ("`inspect`", "inspect a.qad"),
     ] {
         let section = section(&page, section_name);
@@ -80,6 +82,8 @@ fn the_examples_are_what_the_commands_print() {
     for command in [
         "train examples/data/train.json --test examples/data/test.json --embeddings examples/data -o handbook.qad",
         "evaluate examples/data/test.json --embeddings examples/data --adapter handbook.qad",
+        "compare handbook.qad --dataset examples/data/test.json --embeddings examples/data --train examples/data/train.json --metrics ndcg@10",
+        "explain examples/data/test.json --adapter handbook.qad --query ferry-summer-timetable-q4 --embeddings examples/data --train examples/data/train.json --top 5",
         "inspect handbook.qad",
     ] {
         let (_, example) = page.split_once(&format!("$ host-cli {command}\n")).expect(command);

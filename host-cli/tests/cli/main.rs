@@ -7,11 +7,13 @@ mod check;
 mod checkpoint;
 #[cfg(unix)]
 mod claims;
+mod compare;
 mod configuration;
 mod documentation;
 #[cfg(all(feature = "models", feature = "endpoint"))]
 mod embed;
 mod evaluate;
+mod explain;
 mod export;
 #[cfg(feature = "models")]
 mod hub;
@@ -24,3 +26,4 @@ mod scale;
 mod service;
 mod support;
 mod train;
+mod trec;
