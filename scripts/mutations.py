@@ -40,10 +40,10 @@ FAULTS = {
         "kernel/src/train/gradient.rs", "    if shape.bias && column >= shape.in_dim {", "    if false {"),
     "decay after the step": (
         "kernel/src/adam.rs",
-        "            s.fma(s.splat(u.minus_step), ratio, decayed)",
-        "            let stepped = s.fma(s.splat(u.minus_step), ratio, weight);\n"
-        "            let _ = decayed;\n"
-        "            s.fma(s.splat(u.minus_decay), s.sub(stepped, s.sub(weight, offset)), stepped)"),
+        "    s.fma(s.splat(u.minus_step), ratio, decayed)",
+        "    let stepped = s.fma(s.splat(u.minus_step), ratio, weight);\n"
+        "    let _ = decayed;\n"
+        "    s.fma(s.splat(u.minus_decay), s.sub(stepped, s.sub(weight, offset)), stepped)"),
     "decay toward zero for the identity": (
         "kernel/src/train/update.rs", "                *one = 1.0;", "                *one = 0.0;"),
     "the next row's weight": (
@@ -58,14 +58,14 @@ FAULTS = {
         "kernel/src/adam.rs", "math::min(1.0, max_norm / (norm + 1e-6))", "math::min(1.0, max_norm / norm)"),
     "eps not corrected for bias": (
         "kernel/src/adam.rs",
-        "s.div(new_m, s.fma(s.sqrt(new_v), s.splat(u.r2), s.splat(u.eps)))",
-        "s.div(new_m, s.mul(s.add(s.sqrt(new_v), s.splat(u.eps)), s.splat(u.r2)))"),
+        "s.div(m, s.fma(root, s.splat(u.r2), s.splat(u.eps)))",
+        "s.div(m, s.mul(s.add(root, s.splat(u.eps)), s.splat(u.r2)))"),
     "warm-up one step ahead": (
         "kernel/src/schedule.rs", "return ratio(step, self.warmup);", "return ratio(step + 1, self.warmup);"),
     "bias column missing in the Gram norm": (
         "kernel/src/train/norm.rs",
-        "                    if shape.bias {\n                        k = s.fma",
-        "                    if false {\n                        k = s.fma"),
+        "                if shape.bias {\n                    k = s.fma",
+        "                if false {\n                    k = s.fma"),
     "a panel emitted as its neighbour": (
         "kernel/src/tile.rs",
         "rows_ladder(s, [a, b], rows, depth, |p, c, acc| emit(first + p, c, acc));",

@@ -1,7 +1,7 @@
 //! Adam, AdamW and SGD: settings, state, and the update of sixteen elements.
 
 use crate::error::Error;
-use crate::lanes::Lanes;
+use crate::lanes::{LANES, Lanes};
 use crate::math;
 use crate::simd::Simd;
 
@@ -194,14 +194,13 @@ pub(crate) fn update_lanes<S: Simd>(
     let offset = anchor.map_or(weight, |anchor| s.sub(weight, s.load(anchor)));
     let new_weight = match (u.kind, moments) {
         (OptimizerKind::AdamW, Some((m, v))) => {
-            let ratio = moment_ratio(s, u, gradient, m, v);
-            let decayed = s.fma(s.splat(u.minus_decay), offset, weight);
-            s.fma(s.splat(u.minus_step), ratio, decayed)
+            let (new_m, root) = advance_moments(s, u, gradient, m, v);
+            decayed_step(s, u, offset, weight, ratio(s, u, new_m, root))
         }
         (OptimizerKind::Adam, Some((m, v))) => {
             let gradient = s.fma(s.splat(u.weight_decay), offset, gradient);
-            let ratio = moment_ratio(s, u, gradient, m, v);
-            s.fma(s.splat(u.minus_step), ratio, weight)
+            let (new_m, root) = advance_moments(s, u, gradient, m, v);
+            s.fma(s.splat(u.minus_step), ratio(s, u, new_m, root), weight)
         }
         _ => {
             let gradient = s.fma(s.splat(u.weight_decay), offset, gradient);
@@ -244,15 +243,87 @@ fn update_each(
     }
 }
 
-/// Advances both moments and returns `m ÷ (sqrt(v) × r2 + eps)`.
+/// Advances both moments; returns `m` and the root of `v`.
 #[inline(always)]
-fn moment_ratio<S: Simd>(s: S, u: &Update, gradient: S::F32, m: &mut Lanes, v: &mut Lanes) -> S::F32 {
+fn advance_moments<S: Simd>(
+    s: S,
+    u: &Update,
+    gradient: S::F32,
+    m: &mut Lanes,
+    v: &mut Lanes,
+) -> (S::F32, S::F32) {
     let new_m = s.fma(s.splat(u.beta1), s.load(m), s.mul(s.splat(u.one_minus_beta1), gradient));
     let square = s.mul(s.mul(s.splat(u.one_minus_beta2), gradient), gradient);
     let new_v = s.fma(s.splat(u.beta2), s.load(v), square);
     *m = s.to_lanes(new_m);
     *v = s.to_lanes(new_v);
-    s.div(new_m, s.fma(s.sqrt(new_v), s.splat(u.r2), s.splat(u.eps)))
+    (new_m, s.sqrt(new_v))
+}
+
+/// `m ÷ (root × r2 + eps)`.
+#[inline(always)]
+fn ratio<S: Simd>(s: S, u: &Update, m: S::F32, root: S::F32) -> S::F32 {
+    s.div(m, s.fma(root, s.splat(u.r2), s.splat(u.eps)))
+}
+
+/// AdamW's new weight.
+#[inline(always)]
+fn decayed_step<S: Simd>(s: S, u: &Update, offset: S::F32, weight: S::F32, ratio: S::F32) -> S::F32 {
+    let decayed = s.fma(s.splat(u.minus_decay), offset, weight);
+    s.fma(s.splat(u.minus_step), ratio, decayed)
+}
+
+/// AdamW with decay toward zero on one column after another, each in three stages: while its root is taken, the ratio of the
+/// column before is, and the one before that gets its weight. So nothing waits for the divider, and a processor need not
+/// look far ahead to keep its multipliers busy as well. The bits are those of [`update_lanes`].
+pub(crate) struct Stages<S: Simd> {
+    /// Of the last column.
+    m: S::F32,
+    root: S::F32,
+    /// Of the column before.
+    ratio: S::F32,
+}
+
+impl<S: Simd> Stages<S> {
+    /// Before the first column.
+    #[inline(always)]
+    pub(crate) fn new(s: S) -> Self {
+        Self { m: s.splat(0.0), root: s.splat(1.0), ratio: s.splat(0.0) }
+    }
+
+    /// Begins with column `c`, whose raw gradient is `d_weight`; columns ascend from 0.
+    #[inline(always)]
+    pub(crate) fn column(
+        &mut self,
+        s: S,
+        u: &Update,
+        c: usize,
+        d_weight: S::F32,
+        [w, m, v]: [&mut [Lanes; LANES]; 3],
+    ) {
+        if let Some(w) = c.checked_sub(2).and_then(|c| w.get_mut(c)) {
+            self.end_column(s, u, w);
+        }
+        self.ratio = ratio(s, u, self.m, self.root);
+        if let (Some(m), Some(v)) = (m.get_mut(c), v.get_mut(c)) {
+            (self.m, self.root) = advance_moments(s, u, s.mul(s.splat(u.coef), d_weight), m, v);
+        }
+    }
+
+    /// Ends with the last two of sixteen columns.
+    #[inline(always)]
+    pub(crate) fn end(mut self, s: S, u: &Update, w: &mut [Lanes; LANES]) {
+        let [.., before, last] = w;
+        self.end_column(s, u, before);
+        self.ratio = ratio(s, u, self.m, self.root);
+        self.end_column(s, u, last);
+    }
+
+    #[inline(always)]
+    fn end_column(&self, s: S, u: &Update, w: &mut Lanes) {
+        let weight = s.load(w);
+        *w = s.to_lanes(decayed_step(s, u, weight, weight, self.ratio));
+    }
 }
 
 /// The definition of the update of one element; `(w, m, v)` after it.

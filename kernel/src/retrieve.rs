@@ -126,7 +126,8 @@ impl Found {
     /// Whether `self` comes before `other`: a higher score, or an equal one (−0 equals +0) and a lower place.
     #[must_use]
     pub fn is_before(&self, other: &Self) -> bool {
-        self.score > other.score || (self.score == other.score && self.order < other.order)
+        // Without a branch: which of two documents is better cannot be foretold.
+        (self.score > other.score) | ((self.score == other.score) & (self.order < other.order))
     }
 }
 
@@ -148,7 +149,7 @@ impl Found {
 /// ```
 #[derive(Debug)]
 pub struct TopK<'a> {
-    /// The first `len` are a heap: each is before neither of its parents, so the first is the worst.
+    /// The first `len` are a heap: no parent is before its child, so the first is the worst.
     storage: &'a mut [Found],
     len: usize,
 }
@@ -179,15 +180,11 @@ impl<'a> TopK<'a> {
         if found.score.is_nan() {
             return Err(Error::NotFinite { what: "score", row: found.document as usize });
         }
-        if let Some(place) = self.storage.get_mut(self.len) {
-            *place = found;
+        if self.len < self.storage.len() {
             self.len += 1;
-            self.sift_up(self.len - 1);
-        } else if let Some(worst) = self.storage.first_mut()
-            && found.is_before(worst)
-        {
-            *worst = found;
-            self.sift_down();
+            self.rise(self.len - 1, found);
+        } else if self.storage.first().is_some_and(|worst| found.is_before(worst)) {
+            self.replace_worst(found);
         }
         Ok(())
     }
@@ -197,55 +194,53 @@ impl<'a> TopK<'a> {
     pub fn into_sorted(mut self) -> &'a [Found] {
         let held = self.len;
         // The worst of those that are left goes behind them.
-        while self.len > 1 {
+        while let Some([worst, .., last]) = self.storage.get_mut(..self.len) {
+            let displaced = core::mem::replace(last, *worst);
             self.len -= 1;
-            self.swap(0, self.len);
-            self.sift_down();
+            self.replace_worst(displaced);
         }
         self.storage.get(..held).unwrap_or_default()
     }
 
-    fn sift_up(&mut self, mut child: usize) {
-        while child > 0 {
-            let parent = (child - 1) / 2;
-            if !self.is_before(parent, child) {
-                return;
-            }
-            self.swap(parent, child);
-            child = parent;
-        }
-    }
-
-    fn sift_down(&mut self) {
-        let mut parent = 0;
+    /// Puts a document in place of the worst.
+    ///
+    /// The worse of two children moves up, all the way down; the document then rises to its place from there, which is seldom far.
+    /// To ask at each step whether it has arrived would be to guess at each step.
+    fn replace_worst(&mut self, found: Found) {
+        let mut hole = 0;
         loop {
-            let (left, right) = (2 * parent + 1, 2 * parent + 2);
-            let mut worst = parent;
-            for child in [left, right] {
-                if child < self.len && self.is_before(worst, child) {
-                    worst = child;
-                }
-            }
-            if worst == parent {
-                return;
-            }
-            self.swap(parent, worst);
-            parent = worst;
+            let left = 2 * hole + 1;
+            let children = self.storage.get(left..self.len).unwrap_or_default();
+            let child = match children {
+                [] => break,
+                [_] => left,
+                [a, b, ..] => left + usize::from(a.is_before(b)),
+            };
+            self.copy(child, hole);
+            hole = child;
+        }
+        self.rise(hole, found);
+    }
+
+    /// Puts a document at `hole`, or above, as far as the documents there are before it.
+    fn rise(&mut self, mut hole: usize, found: Found) {
+        while let Some(parent) = hole.checked_sub(1).map(|child| child / 2)
+            && self.storage.get(parent).is_some_and(|parent| parent.is_before(&found))
+        {
+            self.copy(parent, hole);
+            hole = parent;
+        }
+        if let Some(place) = self.storage.get_mut(hole) {
+            *place = found;
         }
     }
 
-    /// Unlike that of slices, without a panic for places that are not there.
-    fn swap(&mut self, a: usize, b: usize) {
-        if let Ok([a, b]) = self.storage.get_disjoint_mut([a, b]) {
-            core::mem::swap(a, b);
-        }
-    }
-
-    /// Whether what is held at `a` is before what is held at `b`.
-    fn is_before(&self, a: usize, b: usize) -> bool {
-        match (self.storage.get(a), self.storage.get(b)) {
-            (Some(a), Some(b)) => a.is_before(b),
-            _ => false,
+    /// Unlike indexing, without a panic for places that are not there.
+    fn copy(&mut self, from: usize, to: usize) {
+        if let Some(&found) = self.storage.get(from)
+            && let Some(place) = self.storage.get_mut(to)
+        {
+            *place = found;
         }
     }
 }
@@ -278,27 +273,23 @@ fn offer_panel<S: Simd>(
     first: u32,
     best: &mut [TopK<'_>],
 ) -> Result<(), Error> {
-    // Unused lanes hold +0 and enter nowhere.
     let mut thresholds = Lanes([f32::INFINITY; LANES]);
-    let set = |thresholds: &mut Lanes, best: &[TopK<'_>]| {
-        for (threshold, best) in thresholds.0.iter_mut().zip(best) {
-            *threshold = best.threshold();
-        }
-    };
-    set(&mut thresholds, best);
+    for (threshold, best) in thresholds.0.iter_mut().zip(best.iter()) {
+        *threshold = best.threshold();
+    }
     for ((document, column), &order) in (first..).zip(scores).zip(order) {
-        // 1 in every lane that stays out, so that a NaN does not.
-        let out = s.gt(s.load(&thresholds), s.load(column));
-        let out = s.to_lanes(s.select(out, s.splat(1.0), s.splat(0.0)));
-        if out.0.iter().all(|&out| out == 1.0) {
-            continue;
-        }
-        for ((best, &score), &threshold) in best.iter_mut().zip(&column.0).zip(&thresholds.0) {
-            if score >= threshold || score.is_nan() {
+        // A NaN is not below its threshold.
+        let mut entering = !s.bits(s.gt(s.load(&thresholds), s.load(column)));
+        while entering != 0 {
+            let lane = entering.trailing_zeros() as usize;
+            entering &= entering - 1;
+            // Lanes without a query hold +0 and enter nowhere.
+            let place = column.0.get(lane).zip(best.get_mut(lane)).zip(thresholds.0.get_mut(lane));
+            if let Some(((&score, best), threshold)) = place {
                 best.offer(Found { score, order, document })?;
+                *threshold = best.threshold();
             }
         }
-        set(&mut thresholds, best);
     }
     Ok(())
 }

@@ -44,6 +44,8 @@ pub(crate) trait Simd: Copy {
     fn gt(self, a: Self::F32, b: Self::F32) -> Self::Mask;
     /// Lane `l` is true when bit `l` is set.
     fn mask(self, bits: u16) -> Self::Mask;
+    /// Bit `l` is set when lane `l` is true.
+    fn bits(self, mask: Self::Mask) -> u16;
     /// `if mask { a } else { b }`.
     fn select(self, mask: Self::Mask, a: Self::F32, b: Self::F32) -> Self::F32;
     /// `(a0, b0, a1, b1, …, a7, b7)` and `(a8, b8, …, a15, b15)`.
@@ -183,6 +185,10 @@ impl Simd for Scalar {
         bits
     }
     #[inline(always)]
+    fn bits(self, mask: Self::Mask) -> u16 {
+        mask
+    }
+    #[inline(always)]
     fn select(self, mask: Self::Mask, a: Self::F32, b: Self::F32) -> Self::F32 {
         let mut out = b;
         for (lane, (place, x)) in out.iter_mut().zip(a).enumerate() {
@@ -291,6 +297,11 @@ vector_targets! {
             #[inline(always)]
             fn mask(self, bits: u16) -> Self::Mask {
                 mask32x16::from_bitmask(self.0, u64::from(bits))
+            }
+            #[inline(always)]
+            fn bits(self, mask: Self::Mask) -> u16 {
+                // There are sixteen lanes.
+                u16::try_from(mask.to_bitmask()).unwrap_or(u16::MAX)
             }
             #[inline(always)]
             fn select(self, mask: Self::Mask, a: Self::F32, b: Self::F32) -> Self::F32 {

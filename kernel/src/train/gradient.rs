@@ -6,11 +6,19 @@ use crate::math;
 use crate::simd::Simd;
 use crate::tile::{Sink, product_columns};
 
-/// The packed operand in groups that stay in a cache while all panels pass over them, each with its first column.
-pub(super) fn operand_groups(shape: Shape, operand: &[Lanes]) -> impl Iterator<Item = (&[Lanes], usize)> {
-    /// 256 KiB: a quarter of a second-level cache, or of many.
-    const GROUP: usize = 4096;
-    let tiles = (GROUP / shape.rows.max(1)).max(1);
+/// Sizes of a group of the operand, in [`Lanes`]: 32 KiB stay in a first-level cache while the gradient is stored; where the
+/// weight is updated as well, 256 KiB in a second-level cache let `W`, `m` and `v` be passed over in longer runs.
+pub(super) const STORED_GROUP: usize = 512;
+pub(super) const UPDATED_GROUP: usize = 4096;
+
+/// The packed operand in groups of about `len` that stay in a cache while all panels pass over them, each with its first
+/// column.
+pub(super) fn operand_groups(
+    shape: Shape,
+    operand: &[Lanes],
+    len: usize,
+) -> impl Iterator<Item = (&[Lanes], usize)> {
+    let tiles = (len / shape.rows.max(1)).max(1);
     let groups = operand.chunks((tiles * shape.rows).max(1)).enumerate();
     groups.map(move |(index, group)| (group, index * tiles * LANES))
 }

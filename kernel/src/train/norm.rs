@@ -1,14 +1,14 @@
 //! The global norm of the gradient: from two Gram matrices, with no gradient stored, or from its elements.
 
 use super::Shape;
-use super::gradient::{d_weight, operand_groups};
+use super::gradient::{STORED_GROUP, d_weight, operand_groups};
 use super::scratch::Scratch;
 use super::team::{Join, Phase, run, split};
 use crate::error::Error;
 use crate::lanes::{LANES, Lanes, flat, panels};
 use crate::math;
 use crate::simd::{Simd, dispatch};
-use crate::tile::{Store, columns_tile};
+use crate::tile::{Sink, Store, columns_tile};
 
 /// How the global norm of the gradient is computed; a function of the shape alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,28 +87,30 @@ fn gram_panel<S: Simd>(s: S, shape: Shape, d_output: &[Lanes], operand: &[Lanes]
     let operand_panel = |p: usize| panel_of(operand, shape.in_dim, p);
     let mut g = s.splat(0.0);
     let mut j = 0;
-    macro_rules! rung {
-        ($R:literal) => {
-            // Tiles do not cross a panel of `j`: 16 is a multiple of R.
-            while shape.rows - j >= $R {
-                let (other, lane) = (j / LANES, j % LANES);
-                let a = columns_tile::<S, $R>(s, d_panel(panel), d_panel(other), lane);
-                let k = columns_tile::<S, $R>(s, operand_panel(panel), operand_panel(other), lane);
-                for (a, mut k) in a.into_iter().zip(k) {
-                    if shape.bias {
-                        k = s.fma(s.splat(1.0), s.splat(1.0), k);
-                    }
-                    g = s.fma(a, k, g);
+    macro_rules! tile {
+        ($R:literal) => {{
+            // Tiles do not cross a panel of `j`: 16 is a multiple of R. Of a tile that reaches past the last row, what is past it
+            // is left out: that costs less than a tile of one row, which would wait for its own results.
+            let (other, lane) = (j / LANES, j % LANES);
+            let a = columns_tile::<S, $R>(s, d_panel(panel), d_panel(other), lane);
+            let k = columns_tile::<S, $R>(s, operand_panel(panel), operand_panel(other), lane);
+            for (a, mut k) in a.into_iter().zip(k).take(shape.rows - j) {
+                if shape.bias {
+                    k = s.fma(s.splat(1.0), s.splat(1.0), k);
                 }
-                j += $R;
+                g = s.fma(a, k, g);
             }
-        };
+            j += $R;
+        }};
     }
-    if S::WIDE {
-        rung!(8);
+    while j < shape.rows {
+        match shape.rows - j {
+            _ if S::WHOLE_CHAINS => tile!(1),
+            9.. if S::WIDE && j % LANES == 0 => tile!(16),
+            5.. if S::WIDE && j % 8 == 0 => tile!(8),
+            _ => tile!(4),
+        }
     }
-    rung!(4);
-    rung!(1);
     s.to_lanes(g)
 }
 
@@ -147,22 +149,33 @@ impl Phase for Direct<'_> {
     fn run(self) {
         let Self { shape, outputs, operand, gradient, sums } = self;
         let stride = shape.stride();
-        for (group, first) in operand_groups(shape, operand) {
+        sums.fill(Lanes::ZERO);
+        for (group, first) in operand_groups(shape, operand, STORED_GROUP) {
             let panels =
                 outputs.chunks_exact(shape.rows.max(1)).zip(gradient.chunks_exact_mut(stride.max(1)));
-            for (d_output, gradient) in panels {
-                dispatch!(shape.level, s => d_weight(s, shape, d_output, group, first, &mut Store(gradient)));
+            for ((d_output, gradient), place) in panels.zip(sums.iter_mut()) {
+                dispatch!(shape.level, s => {
+                    let mut sink = StoreAndSquare { gradient, squares: s.load(place) };
+                    d_weight(s, shape, d_output, group, first, &mut sink);
+                    *place = s.to_lanes(sink.squares);
+                });
             }
         }
-        for (gradient, place) in gradient.chunks_exact(stride.max(1)).zip(sums) {
-            dispatch!(shape.level, s => {
-                let mut squares = s.splat(0.0);
-                for column in gradient {
-                    let column = s.load(column);
-                    squares = s.fma(column, column, squares);
-                }
-                *place = s.to_lanes(squares);
-            });
+    }
+}
+
+/// Stores columns of the gradient and goes on with the sums of their squares, in ascending order.
+struct StoreAndSquare<'a, S: Simd> {
+    gradient: &'a mut [Lanes],
+    squares: S::F32,
+}
+
+impl<S: Simd> Sink<S> for StoreAndSquare<'_, S> {
+    #[inline(always)]
+    fn put<const R: usize>(&mut self, s: S, first: usize, values: [S::F32; R]) {
+        Store(self.gradient).put(s, first, values);
+        for value in values {
+            self.squares = s.fma(value, value, self.squares);
         }
     }
 }

@@ -249,20 +249,17 @@ impl QueryPanels<'_> {
         let (stage, documents) = (self.stage, self.documents);
         let (first, len) =
             (u32::try_from(self.first).unwrap_or(u32::MAX), documents.len() / shape.out_dim.max(1));
-        let panels = self
-            .normalized
-            .chunks_exact(shape.out_dim.max(1))
-            .zip(self.scores.chunks_exact_mut(shape.block.max(1)))
-            .zip(self.states.iter_mut());
+        let (normalized, scores) = (&*self.normalized, &mut *self.scores);
+        dispatch!(shape.level, s => score_panels(s, shape, normalized, documents, scale, scores));
+        let panels = self.scores.chunks_exact_mut(shape.block.max(1)).zip(self.states.iter_mut());
         let rows = batch.targets.chunks(LANES).zip(batch.weights.chunks(LANES));
         let rows = rows.enumerate().skip(self.first_panel);
-        for (((normalized, scores), state), (panel, (targets, weights))) in panels.zip(rows) {
+        for ((scores, state), (panel, (targets, weights))) in panels.zip(rows) {
             let mask = mask_of_panel(batch.mask, panel);
             let live = state.live(targets.len());
             let rows = PanelRows { targets, weights, mask, live, scale, total_weight };
             let scores = scores.get_mut(..len).unwrap_or_default();
             dispatch!(shape.level, s => {
-                score_panel(s, normalized, documents, scale, scores);
                 if stage.sums {
                     sweep_sums(s, scores, first, &rows, &mut state.softmax);
                 }
@@ -301,14 +298,28 @@ impl QueryPanels<'_> {
             dispatch!(level, s => {
                 normalize_backward_panel(s, normalized, s.load(&state.inverse), d_output);
                 // x × 0 is NaN for just those values that are not finite.
-                let mut probe = s.splat(0.0);
-                for column in d_output.iter() {
-                    probe = s.fma(s.load(column), s.splat(0.0), probe);
-                }
-                state.probe = s.to_lanes(probe);
+                state.probe = s.to_lanes(not_finite(s, d_output));
             });
         }
     }
+}
+
+/// 0 in each lane whose values are all finite, NaN in the others: `x × 0` is NaN for just those that are not.
+#[inline(always)]
+fn not_finite<S: Simd>(s: S, columns: &[Lanes]) -> S::F32 {
+    // Four sums, so that none waits for another.
+    let zero = s.splat(0.0);
+    let mut probes = [zero; 4];
+    let (blocks, rest) = columns.as_chunks::<4>();
+    for block in blocks {
+        for (probe, column) in probes.iter_mut().zip(block) {
+            *probe = s.fma(s.load(column), zero, *probe);
+        }
+    }
+    for column in rest {
+        probes[0] = s.fma(s.load(column), zero, probes[0]);
+    }
+    s.add(s.add(probes[0], probes[1]), s.add(probes[2], probes[3]))
 }
 
 /// Transposes one panel's queries out of `T`: sixteen queries into the lanes, a column per output.
@@ -320,13 +331,20 @@ fn gather<S: Simd>(s: S, rows: usize, outputs: &[Lanes], panel: usize, out: &mut
     }
 }
 
-/// `s = scale × cos`: one panel of normalised queries against a block of candidates.
+/// `s = scale × cos`: panels of normalised queries against a block of candidates.
 #[inline(always)]
-fn score_panel<S: Simd>(s: S, normalized: &[Lanes], documents: &[f32], scale: f32, scores: &mut [Lanes]) {
+fn score_panels<S: Simd>(
+    s: S,
+    shape: Shape,
+    normalized: &[Lanes],
+    documents: &[f32],
+    scale: f32,
+    scores: &mut [Lanes],
+) {
     let scale = s.splat(scale);
-    let dim = normalized.len();
-    product_rows(s, normalized, dim, documents, dim, |_, candidate, acc| {
-        if let Some(place) = scores.get_mut(candidate) {
+    let Shape { out_dim, block, .. } = shape;
+    product_rows(s, normalized, out_dim, documents, out_dim, |panel, candidate, acc| {
+        if let Some(place) = scores.get_mut(panel * block + candidate) {
             *place = s.to_lanes(s.mul(scale, acc));
         }
     });

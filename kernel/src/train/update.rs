@@ -1,11 +1,11 @@
 //! The update: `dW` formed a tile at a time and consumed at once, or stored before and read again.
 
-use super::gradient::{d_weight, operand_groups};
+use super::gradient::{UPDATED_GROUP, d_weight, operand_groups};
 use super::norm::{NormForm, norm_form};
 use super::outputs::Forward;
 use super::team::{Phase, split};
 use super::{Anchor, Shape};
-use crate::adam::{OptimizerKind, Update, update_lanes};
+use crate::adam::{OptimizerKind, Stages, Update, update_lanes};
 use crate::lanes::{LANES, Lanes};
 use crate::simd::{Simd, dispatch};
 use crate::tile::{Sink, columns_tile, columns_tile_beside};
@@ -92,7 +92,7 @@ impl UpdatePanels<'_> {
         let (shape, outputs, operand, gradient) = (self.shape, self.outputs, self.operand, self.gradient);
         match norm_form(shape.rows, shape.in_dim) {
             NormForm::Gram => {
-                for (group, first) in operand_groups(shape, operand) {
+                for (group, first) in operand_groups(shape, operand, UPDATED_GROUP) {
                     for p in range.clone() {
                         let d_output = outputs.get(p * shape.rows..(p + 1) * shape.rows).unwrap_or_default();
                         let Some(mut panel) = self.panel(p) else { return };
@@ -157,10 +157,16 @@ fn update_panel<S: Simd>(
     let mut waiting = None;
     for (tile, first) in early.chunks_exact(shape.rows.max(1)).zip((first..).step_by(LANES)) {
         let acc = match waiting.and_then(|first| panel.tile(first, &mut anchor)) {
-            Some(TileUpdate { anchor: None, w, m, v }) => columns_tile_beside(s, d_output, tile, |c| {
-                let moments = Some((&mut m[c], &mut v[c]));
-                update_lanes(s, &update, s.load(&gradients[c]), None, &mut w[c], moments);
-            }),
+            Some(TileUpdate { anchor: None, w, m, v }) => {
+                let mut stages = Stages::new(s);
+                let acc = columns_tile_beside(s, d_output, tile, |c| {
+                    if let Some(gradient) = gradients.get(c) {
+                        stages.column(s, &update, c, s.load(gradient), [w, m, v]);
+                    }
+                });
+                stages.end(s, &update, w);
+                acc
+            }
             Some(mut before) => {
                 before.columns(s, &update, &gradients);
                 columns_tile(s, d_output, tile, 0)
