@@ -8,9 +8,9 @@ use serde::de::{self, Deserializer as _, MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap as _, Serializer as _};
 use serde_json::value::RawValue;
 
-use crate::dataset::ComponentsVisitor;
 use crate::failure::Failure;
 use crate::json::{self, Place};
+use crate::vectors::components::ComponentsVisitor;
 
 /// The field of an object that holds its vector.
 pub const FIELD: &str = "embedding";
