@@ -15,6 +15,8 @@ const LONGEST_QUOTE: usize = 60;
 #[derive(Debug, Default)]
 pub(crate) struct Place {
     section: Cell<&'static str>,
+    /// A place in the list that the section is.
+    element: Cell<Option<usize>>,
     id: RefCell<Option<String>>,
     item: Cell<Option<(&'static str, usize)>>,
 }
@@ -23,8 +25,15 @@ impl Place {
     /// Enters a section of the file; the empty name is the top level.
     pub(crate) fn enter_section(&self, section: &'static str) {
         self.section.set(section);
+        self.element.set(None);
         *self.id.borrow_mut() = None;
         self.item.set(None);
+    }
+
+    /// Enters an element of a list, counted from 0.
+    pub(crate) fn enter_element(&self, list: &'static str, index: usize) {
+        self.enter_section(list);
+        self.element.set(Some(index));
     }
 
     /// Enters the entry of an id.
@@ -45,6 +54,9 @@ impl Place {
 
     fn describe(&self) -> String {
         let mut text = self.section.get().to_owned();
+        if let Some(index) = self.element.get() {
+            text += &format!("[{index}]");
+        }
         if let Some(id) = self.id.borrow().as_deref() {
             text += &format!(" {}", quoted(id));
         }
@@ -83,9 +95,18 @@ pub(crate) fn failure(file: &Path, bytes: &[u8], place: &Place, error: &serde_js
 /// What a parser found wrong with a piece of a file that begins at line `first_line`.
 pub(crate) fn problem(first_line: usize, bytes: &[u8], place: &Place, error: &serde_json::Error) -> String {
     let (line, column) = (error.line(), error.column());
+    let words = words(bytes, error);
+    let place = place.describe();
+    let separator = if place.is_empty() { "" } else { ": " };
+    format!("line {} column {column}: {place}{separator}{words}", first_line - 1 + line)
+}
+
+/// What a parser found wrong, without the place.
+pub(crate) fn words(bytes: &[u8], error: &serde_json::Error) -> String {
+    let (line, column) = (error.line(), error.column());
     let text = error.to_string();
     let text = text.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&text);
-    let problem = match error.classify() {
+    match error.classify() {
         Category::Eof => "the file ends in the middle of a value; it is cut off, write it again".to_owned(),
         Category::Syntax => match word_at(bytes, line, column) {
             Some(word) if is_non_finite(word) => {
@@ -98,10 +119,55 @@ pub(crate) fn problem(first_line: usize, bytes: &[u8], place: &Place, error: &se
             None => text.to_owned(),
         },
         Category::Data | Category::Io => text.replacen("invalid type: ", "found ", 1),
-    };
-    let place = place.describe();
-    let separator = if place.is_empty() { "" } else { ": " };
-    format!("line {} column {column}: {place}{separator}{problem}", first_line - 1 + line)
+    }
+}
+
+/// A parser of bytes in memory.
+pub(crate) type Parser<'a> = serde_json::Deserializer<serde_json::de::SliceRead<'a>>;
+
+/// Calls `read` for each of the values that follow one another in `bytes`: one a line, several on a line, or each spread
+/// over lines. `read` must take one value.
+///
+/// Where the first line holds whole values so must all others: a line that is cut off is named by its number, not by
+/// what the next one holds.
+pub(crate) fn each_value<'a>(
+    file: &Path,
+    bytes: &'a [u8],
+    place: &Place,
+    read: &mut dyn FnMut(&mut Parser<'a>) -> Result<(), serde_json::Error>,
+) -> Result<(), Failure> {
+    let blank = |line: &[u8]| line.iter().all(u8::is_ascii_whitespace);
+    let mut lines = (1..).zip(bytes.split(|&byte| byte == b'\n')).filter(|(_, line)| !blank(line));
+    let Some((_, first)) = lines.clone().next() else { return Ok(()) };
+    if holds_part_of_a_value(first) {
+        let mut parser = serde_json::Deserializer::from_slice(bytes);
+        while parser.end().is_err() {
+            read(&mut parser).map_err(|error| failure(file, bytes, place, &error))?;
+        }
+        return Ok(());
+    }
+    lines.try_for_each(|(number, line)| {
+        let mut parser = serde_json::Deserializer::from_slice(line);
+        while parser.end().is_err() {
+            read(&mut parser).map_err(|error| match error.is_eof() {
+                true => {
+                    let problem = format!(
+                        "line {number}: it ends in the middle of a value, expected the whole of it on this line; the \
+                         line is cut off, write it again"
+                    );
+                    Failure::input(file, problem)
+                }
+                false => Failure::input(file, problem(number, line, place, &error)),
+            })?;
+        }
+        Ok(())
+    })
+}
+
+/// Whether a line ends before its last value does.
+fn holds_part_of_a_value(line: &[u8]) -> bool {
+    let values = serde_json::Deserializer::from_slice(line).into_iter::<serde::de::IgnoredAny>();
+    values.filter_map(Result::err).next().is_some_and(|error| error.is_eof())
 }
 
 fn is_non_finite(word: &str) -> bool {

@@ -1,15 +1,22 @@
-//! Embedding vectors: a matrix with an id per row, from a JSON file or memory-mapped `.npy` files.
+//! Embedding vectors: a matrix with an id per row, from files of any format that is known.
 
 pub(crate) mod components;
+mod found;
 mod id_list;
+mod json_vectors;
 mod npy;
+mod npz;
+#[cfg(feature = "parquet")]
+mod parquet;
+mod safetensors;
 
+use core::ops::Range;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use found::{Format, Found};
 use memmap2::Mmap;
-use npy::Npy;
 
 use crate::contents;
 use crate::failure::Failure;
@@ -28,25 +35,56 @@ impl Vectors {
     /// Vectors from `components`, row after row, `dim` each, as a reader has checked them.
     pub(crate) fn from_rows(source: String, ids: Ids, dim: usize, components: Vec<f32>) -> Self {
         debug_assert_eq!(components.len(), ids.len() * dim);
-        let matrix = Matrix { rows: ids.len(), dim, storage: Storage::Owned(components.into()) };
+        let matrix = Matrix::owned(ids.len(), dim, components);
         Self { source, ids, matrix }
     }
 
-    /// Reads a `.npy` matrix and the JSON list of the ids of its rows.
+    /// Reads a matrix of any format and the JSON list of the ids of its rows.
     ///
     /// # Errors
     ///
     /// [`Failure::Input`] when a file cannot be read, the number of ids differs from the number of rows, an
     /// id stands there twice, or a value is NaN or infinite.
     pub fn load(matrix_file: &Path, ids_file: &Path) -> Result<Self, Failure> {
-        let matrix = Matrix::load(matrix_file)?;
-        let ids = id_list::load(ids_file)?;
+        let Found { matrix, .. } = found::load(matrix_file)?;
+        Self::with_ids_of(matrix_file, matrix, ids_file)
+    }
+
+    /// Reads a file of vectors of any format. Where it does not hold the ids of its rows, they stand beside it: in a file
+    /// of its name with `_ids.json` for the ending, or in `ids_name`.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn read(file: &Path, ids_name: &str) -> Result<Self, Failure> {
+        let Found { matrix, ids } = found::load(file)?;
+        if let Some(ids) = ids {
+            return Self::checked(file, file, matrix, ids);
+        }
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+        let own = file.with_file_name(format!("{stem}_ids.json"));
+        let beside = file.with_file_name(ids_name);
+        if !own.is_file() && !beside.is_file() {
+            let problem = format!(
+                "found no ids of its rows, expected a JSON list of them beside it in {ids_name}; write it from the same \
+                 texts"
+            );
+            return Err(Failure::input(file, problem));
+        }
+        Self::with_ids_of(file, matrix, if own.is_file() { &own } else { &beside })
+    }
+
+    fn with_ids_of(matrix_file: &Path, matrix: Matrix, ids_file: &Path) -> Result<Self, Failure> {
+        Self::checked(matrix_file, ids_file, matrix, id_list::load(ids_file)?)
+    }
+
+    fn checked(matrix_file: &Path, ids_file: &Path, matrix: Matrix, ids: Ids) -> Result<Self, Failure> {
         if ids.len() != matrix.rows {
             let (found, expected) = (ids.len(), matrix.rows);
             let matrix_file = matrix_file.display();
             let problem = format!(
                 "found {found} ids, expected {expected}, one for each row of {matrix_file}; \
-                 write both files from one list"
+                 write both from one list"
             );
             return Err(Failure::input(ids_file, problem));
         }
@@ -129,23 +167,45 @@ pub struct Embeddings {
 }
 
 impl Embeddings {
-    /// Reads a folder with `queries.npy`, `query_ids.json`, `corpus.npy` and `corpus_ids.json`.
+    /// Reads a folder with the vectors of the queries in `queries.npy` and those of the documents in `corpus.npy`, or in
+    /// files of another format under the same names; [`Vectors::read`] says where the ids are.
     ///
     /// # Errors
     ///
-    /// [`Failure::Input`] as [`Vectors::load`], or when queries and documents have different dimensions.
+    /// [`Failure::Input`] as [`Vectors::read`], when a file is missing or stands there in several formats, or when
+    /// queries and documents have different dimensions.
     pub fn load(folder: &Path) -> Result<Self, Failure> {
         if !folder.is_dir() {
             let problem = "there is no such folder, expected one with queries.npy, query_ids.json, corpus.npy and \
                            corpus_ids.json";
             return Err(Failure::input(folder, problem));
         }
-        let load = |matrix, ids| Vectors::load(&folder.join(matrix), &folder.join(ids));
+        let load = |name, ids| Vectors::read(&file_of(folder, name)?, ids);
         let embeddings = Self {
-            queries: load("queries.npy", "query_ids.json")?.into(),
-            corpus: load("corpus.npy", "corpus_ids.json")?.into(),
+            queries: load("queries", "query_ids.json")?.into(),
+            corpus: load("corpus", "corpus_ids.json")?.into(),
         };
         embeddings.require_one_dim(folder)?;
+        Ok(embeddings)
+    }
+
+    /// Whether a folder holds vectors.
+    #[must_use]
+    pub fn are_in(folder: &Path) -> bool {
+        Format::ENDINGS.iter().any(|(ending, _)| folder.join(format!("corpus.{ending}")).is_file())
+    }
+
+    /// Reads two files of vectors, see [`Vectors::read`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Vectors::read`], or when queries and documents have different dimensions.
+    pub fn load_files(queries: &Path, documents: &Path) -> Result<Self, Failure> {
+        let embeddings = Self {
+            queries: Vectors::read(queries, "query_ids.json")?.into(),
+            corpus: Vectors::read(documents, "corpus_ids.json")?.into(),
+        };
+        embeddings.require_one_dim(queries)?;
         Ok(embeddings)
     }
 
@@ -167,6 +227,32 @@ impl Embeddings {
     }
 }
 
+/// The file of vectors that is called `name`, whatever its ending.
+fn file_of(folder: &Path, name: &str) -> Result<PathBuf, Failure> {
+    let there = |&(ending, format): &(&str, Format)| {
+        let file = folder.join(format!("{name}.{ending}"));
+        file.is_file().then_some((file, format))
+    };
+    let found: Vec<(PathBuf, Format)> = Format::ENDINGS.iter().filter_map(there).collect();
+    // Texts may stand beside vectors as JSON.
+    let (json, binary): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, format)| *format == Format::Json);
+    let candidates = if binary.is_empty() { json } else { binary };
+    match &candidates[..] {
+        [] => {
+            let endings: Vec<_> =
+                Format::ENDINGS.iter().skip(1).map(|(ending, _)| format!(".{ending}")).collect();
+            let problem =
+                format!("there is no such file, nor one that ends in {}; check the path", endings.join(", "));
+            Err(Failure::input(&folder.join(format!("{name}.npy")), problem))
+        }
+        [(file, _)] => Ok(file.clone()),
+        [(file, _), (other, _), ..] => {
+            let other = other.file_name().unwrap_or_default().to_string_lossy();
+            Err(Failure::input(file, format!("{other} stands beside it; keep the one that is meant")))
+        }
+    }
+}
+
 /// A matrix of `f32`, row after row, in memory or mapped from a file.
 #[derive(Clone, Debug)]
 pub struct Matrix {
@@ -178,11 +264,11 @@ pub struct Matrix {
 #[derive(Clone, Debug)]
 enum Storage {
     Owned(Arc<Vec<f32>>),
-    /// Little-endian `f32` from this offset to the end of the file; checked when made to be a multiple of 4
-    /// bytes at an address that is a multiple of 4.
+    /// Little-endian `f32` at these bytes of the file; checked when made to be a multiple of 4 bytes at an address that
+    /// is a multiple of 4.
     Mapped {
         map: Arc<Mmap>,
-        offset: usize,
+        data: Range<usize>,
     },
 }
 
@@ -198,16 +284,7 @@ impl Matrix {
     /// [`Failure::Input`] when the file cannot be read, is not a `.npy` file, holds another type than `f16`,
     /// `f32` or `f64`, does not have two dimensions, or is not exactly as long as its header says.
     pub fn load(file: &Path) -> Result<Self, Failure> {
-        let map = map(file)?;
-        let npy = Npy::parse(&map).map_err(|problem| Failure::input(file, problem))?;
-        let (rows, dim) = (npy.rows, npy.dim);
-        let storage = if npy.is_borrowable() {
-            let offset = map.len() - npy.data.len();
-            Storage::Mapped { map: Arc::new(map), offset }
-        } else {
-            Storage::Owned(npy.read().map_err(|problem| Failure::input(file, problem))?.into())
-        };
-        Ok(Self { rows, dim, storage })
+        npy::load(file, map(file)?)
     }
 
     /// Reads the contents of a `.npy` file, named `file` in errors, into memory.
@@ -216,10 +293,39 @@ impl Matrix {
     ///
     /// As [`load`](Self::load).
     pub fn parse(file: &Path, bytes: &[u8]) -> Result<Self, Failure> {
-        let refuse = |problem| Failure::input(file, problem);
-        let npy = Npy::parse(bytes).map_err(refuse)?;
-        let (rows, dim) = (npy.rows, npy.dim);
-        Ok(Self { rows, dim, storage: Storage::Owned(npy.read().map_err(refuse)?.into()) })
+        npy::parse(file, bytes)
+    }
+
+    /// Reads a file of vectors of any format, with ids or without.
+    ///
+    /// # Errors
+    ///
+    /// As [`Vectors::read`].
+    pub fn read(file: &Path) -> Result<Self, Failure> {
+        found::load(file).map(|found| found.matrix)
+    }
+
+    /// Reads the contents of a file of vectors of any format, named `file` in errors, into memory; with the ids of its
+    /// rows, where it holds them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Vectors::read`].
+    pub fn parse_any_format(file: &Path, bytes: &[u8]) -> Result<(Self, Option<Ids>), Failure> {
+        let Found { matrix, ids } = found::parse(file, bytes)?;
+        Ok((matrix, ids))
+    }
+
+    /// A matrix in memory.
+    pub(crate) fn owned(rows: usize, dim: usize, values: Vec<f32>) -> Self {
+        debug_assert_eq!(values.len(), rows * dim);
+        Self { rows, dim, storage: Storage::Owned(values.into()) }
+    }
+
+    /// A matrix that is part of a mapped file, which the caller has checked to be `f32` as this machine has them.
+    fn mapped(rows: usize, dim: usize, map: Mmap, data: Range<usize>) -> Self {
+        debug_assert_eq!(data.len(), rows * dim * size_of::<f32>());
+        Self { rows, dim, storage: Storage::Mapped { map: Arc::new(map), data } }
     }
 
     /// Rows of `dim` components, one after the other; a part of a row is dropped.
@@ -255,7 +361,7 @@ impl Matrix {
     pub fn as_slice(&self) -> &[f32] {
         match &self.storage {
             Storage::Owned(values) => values,
-            Storage::Mapped { map, offset } => bytemuck::cast_slice(&map[*offset..]),
+            Storage::Mapped { map, data } => bytemuck::cast_slice(&map[data.clone()]),
         }
     }
 
@@ -273,10 +379,10 @@ fn map(file: &Path) -> Result<Mmap, Failure> {
     let opened = File::open(file).map_err(unreadable)?;
     let found = opened.metadata().map_err(unreadable)?;
     if !found.is_file() {
-        return Err(Failure::input(file, "this is not a regular file, expected a .npy file"));
+        return Err(Failure::input(file, "this is not a regular file, expected a file of vectors"));
     }
     if found.len() == 0 {
-        return Err(Failure::input(file, "the file is empty, expected a .npy file"));
+        return Err(Failure::input(file, "the file is empty, expected vectors"));
     }
     contents::map(&opened).map_err(unreadable)
 }
@@ -370,6 +476,77 @@ mod tests {
             let expected = format!("m.npy: row 1 (\"b\") component 1: found {found} as a 32-bit float");
             assert!(message.contains(&expected), "{message}");
         }
+    }
+
+    #[test]
+    fn a_folder_may_hold_any_format_and_says_which_is_one_too_many() {
+        let rows = |ids: [&str; 2]| {
+            let row = |id: &str, values: &[f32]| format!("{{\"id\": \"{id}\", \"embedding\": {values:?}}}\n");
+            row(ids[0], &VALUES[..3]) + &row(ids[1], &VALUES[3..])
+        };
+        let queries = rows(["q1", "q2"]);
+        let by_id = format!("{{\"d1\": {:?}, \"d2\": {:?}}}", &VALUES[..3], &VALUES[3..]);
+        let folder =
+            Folder::new().with("queries.jsonl", queries.as_bytes()).with("corpus.json", by_id.as_bytes());
+        let embeddings = Embeddings::load(folder.0.path()).expect("read");
+        assert_eq!((embeddings.queries.id(1), embeddings.corpus.id(0)), ("q2", "d1"));
+        assert_eq!((embeddings.queries.row(1), embeddings.corpus.row(0)), (&VALUES[3..], &VALUES[..3]));
+        // Texts may stand beside vectors as JSON Lines.
+        let folder = folder
+            .with("corpus.npy", &plain(2, 3, &VALUES))
+            .with("corpus_ids.json", b"[\"d1\", \"d2\"]")
+            .with("corpus.jsonl", b"{\"_id\": \"d1\", \"text\": \"a\"}\n");
+        Embeddings::load(folder.0.path()).expect("the .npy file counts");
+        let folder = folder.with("corpus.npz", b"PK");
+        let message = refusal(Embeddings::load(folder.0.path()));
+        assert!(
+            message.contains("corpus.npy: corpus.npz stands beside it; keep the one that is meant"),
+            "{message}"
+        );
+        assert!(Embeddings::are_in(folder.0.path()) && !Embeddings::are_in(Path::new("/nowhere")));
+    }
+
+    #[test]
+    fn files_are_known_by_what_stands_in_them() {
+        let row = b"{\"id\": \"a\", \"embedding\": [1, 2]}";
+        let folder = Folder::new()
+            .with("v.bin", row)
+            .with("m.safetensors", &plain(2, 3, &VALUES))
+            .with("t.txt", b"1 2 3");
+        assert_eq!(Vectors::read(&folder.path("v.bin"), "query_ids.json").expect("read").id(0), "a");
+        assert_eq!(Matrix::read(&folder.path("m.safetensors")).expect("read").as_slice(), VALUES);
+        let message = refusal(Matrix::read(&folder.path("t.txt")));
+        assert!(
+            message.contains("t.txt: this is no file of vectors that is known; expected .npy, .npz,"),
+            "{message}"
+        );
+        let message = refusal(Vectors::read(&folder.path("m.safetensors"), "query_ids.json"));
+        assert!(
+            message.contains(
+                "found no ids of its rows, expected a JSON list of them beside it in query_ids.json"
+            )
+        );
+        for ids in ["m_ids.json", "query_ids.json"] {
+            fs::write(folder.path(ids), "[\"a\", \"b\"]").expect("written");
+            assert_eq!(Vectors::read(&folder.path("m.safetensors"), "query_ids.json").expect(ids).id(1), "b");
+            fs::remove_file(folder.path(ids)).expect("there");
+        }
+        let cut_off = Folder::new().with("m.safetensors", b"\x40\0\0\0\0\0\0\0{");
+        assert!(
+            refusal(Matrix::read(&cut_off.path("m.safetensors"))).contains("found no sound safetensors file")
+        );
+    }
+
+    #[cfg(not(feature = "parquet"))]
+    #[test]
+    fn a_parquet_file_names_the_feature_that_reads_it() {
+        let folder = Folder::new().with("queries.parquet", b"PAR1");
+        let message = refusal(Matrix::read(&folder.path("queries.parquet")));
+        assert!(
+            message.contains("this is a Parquet file, which this program was built without"),
+            "{message}"
+        );
+        assert!(message.contains("--features parquet"), "{message}");
     }
 
     #[test]

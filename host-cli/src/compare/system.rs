@@ -18,6 +18,7 @@ use crate::ranking::Index;
 use crate::retrieval_task::RetrievalTask;
 use crate::trec::run::Run;
 use crate::vector_source::VectorSource;
+use crate::vectors::Embeddings;
 
 /// A retriever as the command line names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +95,7 @@ impl<'a> Retrievers<'a> {
         } else {
             let source = Path::new(retriever.source);
             let models = self.common.models.clone();
-            let (folder, models) = if source.join("corpus.npy").is_file() {
+            let (folder, models) = if Embeddings::are_in(source) {
                 (Some(source), ModelOptions { model: None, ..models })
             } else {
                 let (model, url) = match retriever.source.split_once("@http") {
@@ -196,7 +197,7 @@ impl<'a> System<'a> {
                 Kind::Other => Self::Run(name, path),
             });
         }
-        if path.is_dir() && path.join("corpus.npy").is_file() {
+        if Embeddings::are_in(path) {
             let last = path.file_name().and_then(|last| last.to_str()).unwrap_or(rest);
             return Ok(Self::Retriever(Retriever {
                 name: name.unwrap_or(last),

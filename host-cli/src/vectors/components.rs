@@ -27,8 +27,15 @@ impl<'de> Visitor<'de> for ComponentsVisitor<'_> {
         f.write_str("a list of numbers")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        for index in 0.. {
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<(), A::Error> {
+        self.visit_rest(0, list)
+    }
+}
+
+impl ComponentsVisitor<'_> {
+    /// Reads the components of a list from number `from` on.
+    pub(crate) fn visit_rest<'de, A: SeqAccess<'de>>(self, from: usize, mut list: A) -> Result<(), A::Error> {
+        for index in from.. {
             self.place.enter_item("component", index);
             match list.next_element_seed(Component)? {
                 Some(component) => self.components.push(component),
@@ -40,7 +47,7 @@ impl<'de> Visitor<'de> for ComponentsVisitor<'_> {
 }
 
 /// One component: the `f32` nearest to the decimal number, rounded once; the parser refuses what overflows.
-struct Component;
+pub(crate) struct Component;
 
 impl<'de> DeserializeSeed<'de> for Component {
     type Value = f32;

@@ -13,12 +13,18 @@ use crate::json::{self, Place, quoted};
 /// Reads a JSON list of distinct ids, strings or integers.
 pub(super) fn load(file: &Path) -> Result<Ids, Failure> {
     let contents = Contents::of(file)?;
-    let text = json::text_of(file, &contents)?;
+    parse(file, "", json::text_of(file, &contents)?)
+}
+
+/// Reads the list that a part of a file, `what`, holds.
+pub(super) fn parse(file: &Path, what: &'static str, text: &[u8]) -> Result<Ids, Failure> {
+    let place = Place::default();
+    place.enter_section(what);
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     IdList
         .deserialize(&mut deserializer)
         .and_then(|ids| deserializer.end().map(|()| ids))
-        .map_err(|error| json::failure(file, text, &Place::default(), &error))
+        .map_err(|error| json::failure(file, text, &place, &error))
 }
 
 /// Reads ids one by one.

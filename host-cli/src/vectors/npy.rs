@@ -1,18 +1,43 @@
 //! Matrices as `.npy` files.
 
+use std::path::Path;
+
 use half::f16;
+use memmap2::Mmap;
 use npyz::{DType, Deserialize as NpyElement, Endianness, NpyFile, NpyHeader, Order, TypeChar};
 
+use super::Matrix;
+use crate::failure::Failure;
 use crate::json::quoted;
 
 /// The first bytes of every `.npy` file.
-const NPY_MAGIC: &[u8] = b"\x93NUMPY";
+pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
 
 /// The longest header text that is parsed, in bytes; numpy pads the header of a matrix to 118.
 const LONGEST_NPY_HEADER: usize = 4096;
 
 /// The most decimal digits in a shape: any product of numbers with so many digits together fits in 64 bits.
 const MOST_SHAPE_DIGITS: usize = 19;
+/// Reads a mapped file: `f32` as this machine has them are borrowed from it.
+pub(super) fn load(file: &Path, map: Mmap) -> Result<Matrix, Failure> {
+    let refuse = |problem| Failure::input(file, problem);
+    let npy = Npy::parse(&map).map_err(refuse)?;
+    let (rows, dim) = (npy.rows, npy.dim);
+    if npy.is_borrowable() {
+        let data = map.len() - npy.data.len()..map.len();
+        return Ok(Matrix::mapped(rows, dim, map, data));
+    }
+    Ok(Matrix::owned(rows, dim, npy.read().map_err(refuse)?))
+}
+
+/// Reads the contents of a file into memory.
+pub(super) fn parse(file: &Path, bytes: &[u8]) -> Result<Matrix, Failure> {
+    let refuse = |problem| Failure::input(file, problem);
+    let npy = Npy::parse(bytes).map_err(refuse)?;
+    let (rows, dim) = (npy.rows, npy.dim);
+    Ok(Matrix::owned(rows, dim, npy.read().map_err(refuse)?))
+}
+
 /// The contents of a `.npy` file, all checked but the values.
 pub(super) struct Npy<'a> {
     header: NpyHeader,
@@ -26,9 +51,7 @@ pub(super) struct Npy<'a> {
 
 impl<'a> Npy<'a> {
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, String> {
-        let text = check_npy_header(bytes)?;
-        let mut data = bytes;
-        let header = NpyHeader::from_reader(&mut data).map_err(|_| unexpected_header(text))?;
+        let (header, data) = checked_header(bytes)?;
         let element = Element::of(&header)?;
         let (rows, dim) = match *header.shape() {
             [rows, dim] => (rows, dim),
@@ -70,11 +93,19 @@ impl<'a> Npy<'a> {
     }
 }
 
+/// The header of a file and what follows it.
+pub(super) fn checked_header(bytes: &[u8]) -> Result<(NpyHeader, &[u8]), String> {
+    let text = check_npy_header(bytes)?;
+    let mut data = bytes;
+    let header = NpyHeader::from_reader(&mut data).map_err(|_| unexpected_header(text))?;
+    Ok((header, data))
+}
+
 /// Checks what must hold before the header may be handed to its parser: the parser allocates whatever length
 /// the file claims, multiplies the shape without looking and descends into any nesting. Returns the header's
 /// text.
 fn check_npy_header(file: &[u8]) -> Result<&[u8], String> {
-    let rest = file.strip_prefix(NPY_MAGIC).ok_or("this is not a .npy file: its magic bytes are missing")?;
+    let rest = file.strip_prefix(MAGIC).ok_or("this is not a .npy file: its magic bytes are missing")?;
     let cut_off = "the file is cut off inside the header of the .npy file; write it again";
     let (&[major, minor], rest) = rest.split_first_chunk().ok_or(cut_off)?;
     let (length, rest) = match major {
@@ -169,7 +200,7 @@ fn transposed(columns: &[f32], rows: usize, dim: usize) -> Vec<f32> {
 /// Files for tests, made by hand.
 #[cfg(test)]
 pub(super) mod test_files {
-    use super::NPY_MAGIC;
+    use super::MAGIC;
 
     /// 2 × 3; every value is exact in 16 bits.
     pub(in crate::vectors) const VALUES: [f32; 6] = [1.5, -2.0, 0.25, 4.0, 5.5, -6.0];
@@ -179,7 +210,7 @@ pub(super) mod test_files {
         let padding = (10 + header.len() + 1).next_multiple_of(alignment) - (10 + header.len() + 1);
         let text = format!("{header}{}\n", " ".repeat(padding));
         let length = u16::try_from(text.len()).expect("short").to_le_bytes();
-        [NPY_MAGIC, &[1, 0], &length, text.as_bytes(), data].concat()
+        [MAGIC, &[1, 0], &length, text.as_bytes(), data].concat()
     }
 
     pub(in crate::vectors) fn header(descr: &str, fortran: &str, shape: &str) -> String {
@@ -197,14 +228,11 @@ pub(super) mod test_files {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use proptest::prelude::*;
 
     use super::test_files::{VALUES, header, little_endian, npy, plain};
     use super::*;
-    use crate::failure::Failure;
-    use crate::vectors::{Matrix, Storage};
+    use crate::vectors::Storage;
 
     fn matrix(bytes: &[u8]) -> Result<Matrix, Failure> {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -250,7 +278,7 @@ mod tests {
         let with_version = |version: u8| {
             let text = header("<f4", "False", "(2, 3)") + "\n";
             let length = u32::try_from(text.len()).expect("short").to_le_bytes();
-            [NPY_MAGIC, &[version, 0], &length, text.as_bytes(), &c].concat()
+            [MAGIC, &[version, 0], &length, text.as_bytes(), &c].concat()
         };
         for (name, bytes) in [
             ("big-endian", npy(&header(">f4", "False", "(2, 3)"), 64, &big_endian)),
@@ -328,7 +356,7 @@ mod tests {
                 "found the header",
             ),
             (npy("nonsense", 64, &c), "found the header \"nonsense\", expected that of a plain matrix"),
-            ([NPY_MAGIC, &[9, 1]].concat(), "version 9.1 of the .npy format is not known"),
+            ([MAGIC, &[9, 1]].concat(), "version 9.1 of the .npy format is not known"),
         ] {
             let message = refusal(matrix(&bytes));
             assert!(message.contains(expected), "expected {expected:?}: {message}");
@@ -344,7 +372,7 @@ mod tests {
             let message = refusal(matrix(&npy(&header("<f4", "False", shape), 64, &c)));
             assert!(message.contains("the header"), "{shape}: {message}");
         }
-        let bomb = [NPY_MAGIC, &[2, 0], &u32::MAX.to_le_bytes(), b"{}"].concat();
+        let bomb = [MAGIC, &[2, 0], &u32::MAX.to_le_bytes(), b"{}"].concat();
         assert!(refusal(matrix(&bomb)).contains("the header claims 4294967295 bytes, expected at most 4096"));
         let nested = npy(&"(".repeat(4000), 1, &c);
         assert!(refusal(matrix(&nested)).contains("expected that of a plain matrix"));

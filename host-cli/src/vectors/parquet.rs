@@ -1,0 +1,363 @@
+//! Matrices in Parquet files: a column of lists of numbers, of any length or of a fixed one, and one of ids.
+
+use std::path::Path;
+
+use ::parquet::basic::Type;
+use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl};
+use ::parquet::data_type::DataType;
+use ::parquet::file::reader::{ChunkReader, FileReader as _, SerializedFileReader};
+use ::parquet::schema::types::ColumnDescriptor;
+use bytes::Bytes;
+
+use super::Matrix;
+use super::found::Found;
+use super::safetensors::NAMES;
+use crate::failure::Failure;
+use crate::ids::Ids;
+use crate::json::quoted;
+
+/// Names of the column with the ids.
+const ID_NAMES: [&str; 8] = ["id", "_id", "ids", "doc_id", "docid", "document_id", "query_id", "qid"];
+
+/// Rows that are read at a time.
+const ROWS_AT_A_TIME: usize = 4096;
+
+/// Reads the contents of a file.
+pub(super) fn read(file: &Path, bytes: &[u8]) -> Result<Found, Failure> {
+    read_chunks(Bytes::copy_from_slice(bytes)).map_err(|problem| Failure::input(file, problem))
+}
+
+/// Reads a file, column by column.
+pub(super) fn load(file: &Path) -> Result<Found, Failure> {
+    let opened = std::fs::File::open(file).map_err(|error| Failure::unreadable(file, &error))?;
+    read_chunks(opened).map_err(|problem| Failure::input(file, problem))
+}
+
+fn damaged(error: ::parquet::errors::ParquetError) -> String {
+    format!("found no sound Parquet file ({error}); it is cut off or damaged, write it again")
+}
+
+fn read_chunks(chunks: impl ChunkReader + 'static) -> Result<Found, String> {
+    let reader = SerializedFileReader::new(chunks).map_err(damaged)?;
+    let schema = reader.metadata().file_metadata().schema_descr_ptr();
+    let root = |column: &ColumnDescriptor| column.path().parts().first().cloned().unwrap_or_default();
+    let lists: Vec<usize> = (0..schema.num_columns())
+        .filter(|&at| {
+            let column = schema.column(at);
+            column.max_rep_level() == 1 && matches!(column.physical_type(), Type::FLOAT | Type::DOUBLE)
+        })
+        .collect();
+    let named = NAMES.iter().find_map(|name| lists.iter().find(|&&at| root(&schema.column(at)) == *name));
+    let vectors = match (&lists[..], named) {
+        ([only], _) => *only,
+        (_, Some(&named)) => named,
+        _ => {
+            let found: Vec<String> =
+                (0..schema.num_columns()).map(|at| quoted(&root(&schema.column(at)))).collect();
+            return Err(format!(
+                "found the columns {}, expected one of lists of 32- or 64-bit floats, or such a one called \"embedding\"",
+                if found.is_empty() { "none".to_owned() } else { found.join(", ") }
+            ));
+        }
+    };
+    let id_column = ID_NAMES.iter().find_map(|name| {
+        (0..schema.num_columns()).find(|&at| {
+            let column = schema.column(at);
+            column.max_rep_level() == 0 && root(&column) == *name
+        })
+    });
+
+    let mut ids = id_column.map(|_| Ids::default());
+    let mut rows = Rows { dim: 0, count: 0, components: Vec::new() };
+    let column = schema.column(vectors);
+    for group in 0..reader.num_row_groups() {
+        let group = reader.get_row_group(group).map_err(damaged)?;
+        if let (Some(at), Some(ids)) = (id_column, &mut ids) {
+            read_ids(group.get_column_reader(at).map_err(damaged)?, schema.column(at).max_def_level(), ids)?;
+        }
+        let ids = ids.as_ref();
+        match group.get_column_reader(vectors).map_err(damaged)? {
+            ColumnReader::FloatColumnReader(reader) => rows.read(reader, &column, ids, |value| value)?,
+            #[allow(
+                clippy::cast_possible_truncation,
+                reason = "rounds to nearest; an overflow is found as infinite"
+            )]
+            ColumnReader::DoubleColumnReader(reader) => {
+                rows.read(reader, &column, ids, |value| value as f32)?
+            }
+            _ => return Err("found a column of another type than its schema says; it is damaged".to_owned()),
+        }
+    }
+    let Rows { dim, count, components } = rows;
+    if count == 0 {
+        return Err("there are no rows in it, expected at least one".to_owned());
+    }
+    if let Some(found) = ids.as_ref().map(Ids::len).filter(|&found| found != count) {
+        return Err(format!("found {found} ids for {count} vectors; it is damaged, write it again"));
+    }
+    Ok(Found { matrix: Matrix::owned(count, dim, components), ids })
+}
+
+/// The vectors so far.
+struct Rows {
+    dim: usize,
+    count: usize,
+    components: Vec<f32>,
+}
+
+impl Rows {
+    fn read<T: DataType>(
+        &mut self,
+        mut reader: ColumnReaderImpl<T>,
+        column: &ColumnDescriptor,
+        ids: Option<&Ids>,
+        convert: fn(T::T) -> f32,
+    ) -> Result<(), String>
+    where
+        T::T: Copy,
+    {
+        let whole = column.max_def_level();
+        // At this level of definition there is an element, be it null or not.
+        let element = if column.self_type().is_optional() { whole - 1 } else { whole };
+        let (mut definitions, mut repetitions, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        loop {
+            definitions.clear();
+            repetitions.clear();
+            values.clear();
+            let (records, ..) = reader
+                .read_records(ROWS_AT_A_TIME, Some(&mut definitions), Some(&mut repetitions), &mut values)
+                .map_err(damaged)?;
+            if records == 0 {
+                return Ok(());
+            }
+            let mut values = values.iter();
+            let mut open = false;
+            for (&definition, &repetition) in definitions.iter().zip(&repetitions) {
+                if repetition == 0 {
+                    if open {
+                        self.close(ids)?;
+                    }
+                    open = true;
+                }
+                if definition < element {
+                    return Err(format!("{}: the vector is null or empty, expected numbers", self.name(ids)));
+                }
+                match values.next() {
+                    Some(&value) if definition == whole => self.components.push(convert(value)),
+                    _ => {
+                        let component = self.components.len() - self.count * self.dim;
+                        let row = self.name(ids);
+                        return Err(format!(
+                            "{row} component {component}: found null, expected a finite number"
+                        ));
+                    }
+                }
+            }
+            if open {
+                self.close(ids)?;
+            }
+        }
+    }
+
+    /// Ends a row.
+    fn close(&mut self, ids: Option<&Ids>) -> Result<(), String> {
+        let found = self.components.len() - self.count * self.dim;
+        if self.count == 0 {
+            self.dim = found;
+        } else if found != self.dim {
+            let (row, dim) = (self.name(ids), self.dim);
+            return Err(format!(
+                "{row}: the vector has {found} components, expected {dim} as the first has; embed all texts with one model"
+            ));
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    /// The row that is being read, as errors name it.
+    fn name(&self, ids: Option<&Ids>) -> String {
+        let row = self.count;
+        match ids.and_then(|ids| ids.get(u32::try_from(row).ok()?)) {
+            Some(id) => format!("row {row} ({})", quoted(id)),
+            None => format!("row {row}"),
+        }
+    }
+}
+
+fn read_ids(reader: ColumnReader, whole: i16, ids: &mut Ids) -> Result<(), String> {
+    match reader {
+        ColumnReader::ByteArrayColumnReader(reader) => {
+            each(reader, whole, ids, |value| core::str::from_utf8(value.data()).ok().map(str::to_owned))
+        }
+        ColumnReader::Int32ColumnReader(reader) => each(reader, whole, ids, |value| Some(value.to_string())),
+        ColumnReader::Int64ColumnReader(reader) => each(reader, whole, ids, |value| Some(value.to_string())),
+        _ => {
+            Err("the column of the ids has another type than text or integers; save them as text".to_owned())
+        }
+    }
+}
+
+fn each<T: DataType>(
+    mut reader: ColumnReaderImpl<T>,
+    whole: i16,
+    ids: &mut Ids,
+    text: fn(&T::T) -> Option<String>,
+) -> Result<(), String> {
+    let (mut definitions, mut values) = (Vec::new(), Vec::new());
+    loop {
+        definitions.clear();
+        values.clear();
+        let (records, ..) = reader
+            .read_records(ROWS_AT_A_TIME, Some(&mut definitions), None, &mut values)
+            .map_err(damaged)?;
+        if records == 0 {
+            return Ok(());
+        }
+        if definitions.iter().any(|&definition| definition < whole) || values.len() != records {
+            return Err(format!(
+                "an id among the rows from {} on is null; every row needs an id of its own",
+                ids.len()
+            ));
+        }
+        for value in &values {
+            let entry = ids.len() + 1;
+            let id = text(value).ok_or_else(|| format!("the id of row {} is no UTF-8 text", entry - 1))?;
+            ids.push(&id).map_err(|rejected| {
+                format!("entry {entry} is {}: {rejected}; every row needs an id of its own", quoted(&id))
+            })?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ::parquet::data_type::{ByteArray, ByteArrayType, DoubleType, FloatType};
+    use ::parquet::file::properties::WriterProperties;
+    use ::parquet::file::writer::SerializedFileWriter;
+    use ::parquet::schema::parser::parse_message_type;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SCHEMA: &str = "message m { required binary id (UTF8); optional group embedding (LIST) { repeated group list { \
+                          optional float element; } } }";
+
+    /// A file with text ids and the levels and values of the column of lists; `d` for doubles.
+    fn file(schema: &str, ids: &[&str], definitions: &[i16], repetitions: &[i16], values: &[f32]) -> Vec<u8> {
+        let schema = Arc::new(parse_message_type(schema).expect("a schema"));
+        let mut bytes = Vec::new();
+        let mut writer =
+            SerializedFileWriter::new(&mut bytes, schema, Arc::new(WriterProperties::new())).expect("begun");
+        let mut group = writer.next_row_group().expect("a group");
+        let mut column = group.next_column().expect("a column").expect("ids");
+        let texts: Vec<ByteArray> = ids.iter().map(|&id| ByteArray::from(id)).collect();
+        column.typed::<ByteArrayType>().write_batch(&texts, None, None).expect("written");
+        column.close().expect("closed");
+        let mut column = group.next_column().expect("a column").expect("vectors");
+        let levels = (Some(definitions), Some(repetitions));
+        match column.untyped() {
+            ::parquet::column::writer::ColumnWriter::DoubleColumnWriter(_) => {
+                let values: Vec<f64> = values.iter().map(|&value| f64::from(value)).collect();
+                column.typed::<DoubleType>().write_batch(&values, levels.0, levels.1).expect("written");
+            }
+            _ => {
+                column.typed::<FloatType>().write_batch(values, levels.0, levels.1).expect("written");
+            }
+        }
+        column.close().expect("closed");
+        group.close().expect("closed");
+        writer.close().expect("complete");
+        bytes
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Found, Failure> {
+        read(Path::new("v.parquet"), bytes)
+    }
+
+    fn refusal(bytes: &[u8]) -> String {
+        let failure = parse(bytes).expect_err("must be refused");
+        assert_eq!(failure.exit_code(), 3);
+        let message = failure.to_string();
+        assert!(message.starts_with("v.parquet: ") && !message.contains('\n'), "{message}");
+        message
+    }
+
+    #[test]
+    fn lists_of_floats_and_doubles_are_rows_with_ids() {
+        for schema in [
+            SCHEMA.to_owned(),
+            SCHEMA.replace("float", "double"),
+            SCHEMA.replace("optional group", "required group"),
+        ] {
+            let whole = if schema.contains("required group") { 2 } else { 3 };
+            let bytes = file(&schema, &["a", "b"], &[whole; 4], &[0, 1, 0, 1], &[1.5, -2.0, 0.25, -0.0]);
+            let Found { matrix, ids } = parse(&bytes).expect("read");
+            assert_eq!(
+                (matrix.rows(), matrix.dim(), matrix.as_slice()),
+                (2, 2, &[1.5, -2.0, 0.25, -0.0][..])
+            );
+            assert_eq!(ids.expect("ids").iter().collect::<Vec<_>>(), ["a", "b"]);
+        }
+    }
+
+    #[test]
+    fn more_rows_than_are_read_at_a_time_are_read() {
+        let rows = 2 * ROWS_AT_A_TIME + 3;
+        let names: Vec<String> = (0..rows).map(|row| row.to_string()).collect();
+        let ids: Vec<&str> = names.iter().map(String::as_str).collect();
+        let values: Vec<f32> = (0..2 * rows).map(|value| value as f32).collect();
+        let repetitions: Vec<i16> = (0..2 * rows).map(|level| (level % 2) as i16).collect();
+        let found = parse(&file(SCHEMA, &ids, &vec![3; 2 * rows], &repetitions, &values)).expect("read");
+        assert_eq!(found.matrix.as_slice(), values);
+        assert_eq!(found.ids.expect("ids").index_of("8194"), Some(8194));
+    }
+
+    #[test]
+    fn rows_that_are_no_vectors_are_refused_by_id() {
+        let ids = ["a", "b"];
+        for (definitions, repetitions, values, expected) in [
+            (&[3, 3, 0][..], &[0, 1, 0][..], &[1.0, 2.0][..], "row 1 (\"b\"): the vector is null or empty"),
+            (&[3, 3, 1], &[0, 1, 0], &[1.0, 2.0], "row 1 (\"b\"): the vector is null or empty"),
+            (&[3, 3, 3, 2], &[0, 1, 0, 1], &[1.0, 2.0, 3.0], "row 1 (\"b\") component 1: found null"),
+            (
+                &[3, 3, 3],
+                &[0, 1, 0],
+                &[1.0, 2.0, 3.0],
+                "row 1 (\"b\"): the vector has 1 components, expected 2",
+            ),
+        ] {
+            let message = refusal(&file(SCHEMA, &ids, definitions, repetitions, values));
+            assert!(message.contains(expected), "{message}");
+        }
+        let twice = file(SCHEMA, &["a", "a"], &[3, 3], &[0, 0], &[1.0, 2.0]);
+        assert!(refusal(&twice).contains("entry 2 is \"a\": it was entry 1 already"));
+        let flat = SCHEMA.replace(
+            "embedding (LIST) { repeated group list { optional float element; } }",
+            "x { optional group y { optional float z; } }",
+        );
+        let message = refusal(&file(&flat, &["a"], &[3], &[0], &[1.0]));
+        assert!(message.contains("found the columns \"id\", \"x\", expected one of lists"), "{message}");
+    }
+
+    #[test]
+    fn a_file_cut_off_anywhere_is_refused() {
+        let bytes = file(SCHEMA, &["a", "b"], &[3; 4], &[0, 1, 0, 1], &[1.5, -2.0, 0.25, 4.0]);
+        for end in 0..bytes.len() {
+            refusal(&bytes[..end]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_damaged_byte_makes_the_reader_panic(position in 0_usize..900, byte in any::<u8>()) {
+            let mut bytes = file(SCHEMA, &["a", "b"], &[3; 4], &[0, 1, 0, 1], &[1.5, -2.0, 0.25, 4.0]);
+            let position = position % bytes.len();
+            bytes[position] = byte;
+            if let Ok(Found { matrix, .. }) = parse(&bytes) {
+                prop_assert_eq!(matrix.as_slice().len(), matrix.rows() * matrix.dim());
+            }
+        }
+    }
+}
