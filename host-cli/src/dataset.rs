@@ -1,16 +1,26 @@
 //! Data sets: what they hold, and reading them.
 
+mod folder;
+mod form;
+mod label_lists;
 mod qa_json;
+mod reading;
+mod rows;
 mod sections;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-pub(crate) use sections::GREATEST_GRADE;
+use form::First;
+pub(crate) use label_lists::Pairs;
+pub use reading::{Purpose, ReadingOptions};
+use rows::RowKeys;
+pub(crate) use sections::{GREATEST_GRADE, Grade};
 
 use crate::contents::Contents;
 use crate::failure::Failure;
 use crate::ids::Ids;
+use crate::json;
 use crate::lists::Lists;
 use crate::texts::{KeepTexts, TextKey, Texts};
 use crate::vectors::Vectors;
@@ -86,42 +96,139 @@ impl Labels {
 }
 
 impl Dataset {
-    /// Reads a data set file.
+    /// Reads a data set: a file of any form that `docs/data-formats.md` describes, or a folder.
     ///
     /// # Errors
     ///
-    /// [`Failure::Input`] when the file cannot be read or is not of the form that `docs/data-formats.md`
-    /// describes; the message names the line, the section, the id and the component.
-    pub fn load(file: &Path) -> Result<Self, Failure> {
-        qa_json::read(file, &Contents::of(file)?, KeepTexts::All)
+    /// [`Failure::Input`] when it cannot be read or is of no such form; the message names the file, the line, the
+    /// section, the id and the component.
+    pub fn read(path: &Path, options: &ReadingOptions, purpose: Purpose) -> Result<Self, Failure> {
+        read(path, options, purpose, KeepTexts::All)
     }
 
-    /// Reads a data set file without keeping the texts: there are their [keys](Texts::keys) only. Memory grows by the
+    /// As [`read`](Self::read), without keeping the texts: there are their [keys](Texts::keys) only. Memory grows by the
     /// numbers of ids and labels alone.
     ///
     /// # Errors
     ///
-    /// As [`load`](Self::load).
-    pub fn load_without_texts(file: &Path) -> Result<Self, Failure> {
-        qa_json::read(file, &Contents::of(file)?, KeepTexts::None)
+    /// As [`read`](Self::read).
+    pub fn read_without_texts(
+        path: &Path,
+        options: &ReadingOptions,
+        purpose: Purpose,
+    ) -> Result<Self, Failure> {
+        read(path, options, purpose, KeepTexts::None)
     }
 
-    /// Reads a data set file and keeps the texts with these keys; the other ids have an empty text. This is how a few
+    /// As [`read`](Self::read) with no options, for its texts.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn load(path: &Path) -> Result<Self, Failure> {
+        Self::read(path, &ReadingOptions::default(), Purpose::Everything)
+    }
+
+    /// As [`read_without_texts`](Self::read_without_texts) with no options, to measure on.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn load_without_texts(path: &Path) -> Result<Self, Failure> {
+        Self::read_without_texts(path, &ReadingOptions::default(), Purpose::Test)
+    }
+
+    /// As [`read`](Self::read), keeping the texts with these keys; the other ids have an empty text. This is how a few
     /// texts are shown of a data set that was read without them.
     ///
     /// # Errors
     ///
-    /// As [`load`](Self::load).
-    pub fn load_with_texts(file: &Path, keys: &HashSet<TextKey>) -> Result<Self, Failure> {
-        qa_json::read(file, &Contents::of(file)?, KeepTexts::Of(keys))
+    /// As [`read`](Self::read).
+    pub fn read_with_texts(
+        path: &Path,
+        keys: &HashSet<TextKey>,
+        options: &ReadingOptions,
+        purpose: Purpose,
+    ) -> Result<Self, Failure> {
+        read(path, options, purpose, KeepTexts::Of(keys))
+    }
+
+    /// As [`read_with_texts`](Self::read_with_texts) with no options, to measure on.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn load_with_texts(path: &Path, keys: &HashSet<TextKey>) -> Result<Self, Failure> {
+        Self::read_with_texts(path, keys, &ReadingOptions::default(), Purpose::Test)
     }
 
     /// Reads a data set from the contents of `file`, a name that errors repeat.
     ///
     /// # Errors
     ///
-    /// As [`load`](Self::load).
+    /// As [`read`](Self::read).
     pub fn parse(file: &Path, bytes: &[u8]) -> Result<Self, Failure> {
-        qa_json::read(file, bytes, KeepTexts::All)
+        read_contents(file, bytes, &ReadingOptions::default(), KeepTexts::All)
     }
+}
+
+fn read(
+    path: &Path,
+    options: &ReadingOptions,
+    purpose: Purpose,
+    keep_texts: KeepTexts<'_>,
+) -> Result<Dataset, Failure> {
+    if path.is_dir() {
+        return folder::read(path, options, purpose, keep_texts);
+    }
+    let contents = Contents::of(path)?;
+    let bytes = json::text_of(path, &contents)?;
+    if First::of(bytes) == First::Other
+        && let Some(dataset) = folder::around(path, bytes, keep_texts)?
+    {
+        return Ok(dataset);
+    }
+    read_contents(path, bytes, options, keep_texts)
+}
+
+fn read_contents(
+    file: &Path,
+    bytes: &[u8],
+    options: &ReadingOptions,
+    keep_texts: KeepTexts<'_>,
+) -> Result<Dataset, Failure> {
+    let bytes = json::text_of(file, bytes)?;
+    match First::of(bytes) {
+        First::Object(keys) => match RowKeys::of(&keys, options) {
+            Some(keys) => rows::read_lines(file, bytes, &keys, keep_texts),
+            None => qa_json::read(file, bytes, options, keep_texts),
+        },
+        First::List(keys) if !keys.is_empty() => match RowKeys::of(&keys, options) {
+            Some(keys) => rows::read_list(file, bytes, &keys, keep_texts),
+            None => {
+                let (shown, expected) = (form::shown(&keys), expected_instead_of(&keys, options));
+                Err(Failure::input(file, format!("found a list of rows with the keys {shown}; {expected}")))
+            }
+        },
+        First::Dataset | First::List(_) | First::Other => qa_json::read(file, bytes, options, keep_texts),
+    }
+}
+
+/// What is expected in place of an object with these keys.
+fn expected_instead_of(keys: &[String], options: &ReadingOptions) -> String {
+    let has = |key: &str| keys.iter().any(|found| found == key);
+    for (flag, given) in [("--query-key", &options.query_key), ("--document-key", &options.document_key)] {
+        if let Some(key) = given.as_ref().filter(|key| !has(key)) {
+            return format!("{flag} names {}, which is not among them", json::quoted(key));
+        }
+    }
+    if folder::is_text(keys) {
+        return "these are the texts alone; give the folder that has queries, corpus and labels".to_owned();
+    }
+    if has("embedding") || has("vector") {
+        return "these are vectors alone; give the file with the texts here, and the vectors by --embeddings"
+            .to_owned();
+    }
+    let form = qa_json::EXPECTED_FORM;
+    format!("{form}, or rows with a query and a document, whose keys --query-key and --document-key name")
 }

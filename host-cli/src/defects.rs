@@ -2,11 +2,14 @@
 
 use core::fmt;
 
+use serde::Serialize;
+
 /// How many examples of a defect are kept.
 const MOST_EXAMPLES: usize = 3;
 
 /// A kind of defect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum DefectKind {
     /// A label names a document that the corpus does not have: the label is ignored.
@@ -23,6 +26,9 @@ pub enum DefectKind {
     NegativeIsRelevant,
     /// A query's text is empty or white space: it is used all the same.
     EmptyQuery,
+    /// A query's text is that of an earlier one: both are used; where they are about other documents, each counts
+    /// the other's as wrong.
+    RepeatedQueryText,
     /// A document's text is empty or white space: it is used all the same.
     EmptyDocument,
     /// A document's text is that of an earlier one: both are used; where only one of them is labelled, the
@@ -43,7 +49,7 @@ pub enum DefectKind {
 
 impl DefectKind {
     /// What is counted, and what was done about it.
-    fn words(self) -> (&'static str, &'static str) {
+    pub(crate) fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::LabelOfAbsentDocument => ("labels of documents that are not in the corpus", "ignored"),
             Self::LabelsOfAbsentQuery => ("labelled query ids that are not among the queries", "ignored"),
@@ -52,6 +58,7 @@ impl DefectKind {
             Self::NegativeOfAbsentDocument => ("negatives that are not in the corpus", "ignored"),
             Self::NegativeIsRelevant => ("negatives that are relevant to the same query", "kept as relevant"),
             Self::EmptyQuery => ("queries with an empty text", "used"),
+            Self::RepeatedQueryText => ("queries that repeat the text of another", "used"),
             Self::EmptyDocument => ("documents with an empty text", "used"),
             Self::RepeatedDocumentText => ("documents that repeat the text of another", "used"),
             Self::RepeatedDocumentVector => {

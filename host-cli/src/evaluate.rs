@@ -11,6 +11,7 @@ use crate::adapter_file::AdapterFile;
 use crate::failure::Failure;
 use crate::files::check_output;
 use crate::judging::Judgements;
+use crate::lint;
 use crate::metrics::Gain;
 use crate::options::EvaluateOptions;
 use crate::parallel::available_threads;
@@ -55,9 +56,7 @@ pub fn run(options: &EvaluateOptions, level: Level, note: &mut dyn FnMut(&str)) 
     let task = source.join(dataset, note)?;
     // The task has the vectors that it needs; the ids of all others need not stay.
     drop(source);
-    for defect in task.defects().iter() {
-        note(&format!("{}: {defect}", task.file().display()));
-    }
+    lint::announce(&task, &[], common.strict, note)?;
     let adapter = match &file {
         Some(file) => {
             file.require_in_dim(task.dim(), "the queries")?;

@@ -12,7 +12,7 @@ use serde_json::json;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use crate::adapter_file::AdapterFile;
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, Purpose};
 use crate::failure::Failure;
 use crate::json::quoted;
 use crate::metrics::{DEPTH, Gain, Judged, Metric, best_documents};
@@ -120,7 +120,7 @@ pub fn run(options: &ExplainOptions, level: Level, note: &mut dyn FnMut(&str)) -
     let after = Ranked::new(&task, index.scores(&task, query, Some(&adapter))?);
 
     let train = match &options.train {
-        Some(train) => Some(source.load(train, note)?),
+        Some(train) => Some(source.load_for(Purpose::Train, train, note)?),
         None => None,
     };
     let trained = train.as_ref().unwrap_or(&task);

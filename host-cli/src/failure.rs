@@ -49,6 +49,14 @@ pub enum Failure {
         /// How to go on.
         then: String,
     },
+    /// `lint` found something. This is what would be printed.
+    #[error("{words}")]
+    Unclean {
+        /// For stdout.
+        printed: String,
+        /// How much.
+        words: String,
+    },
     /// Anything else.
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
@@ -66,6 +74,7 @@ impl Failure {
     /// | 4 | the output exists or cannot be written |
     /// | 5 | numerical refusal |
     /// | 6 | `train --require-gain`: no gain was shown |
+    /// | 7 | `lint` found something |
     /// | 130, 143 | `train` was stopped by Ctrl-C (SIGINT) or by SIGTERM |
     #[must_use]
     pub fn exit_code(&self) -> u8 {
@@ -76,6 +85,7 @@ impl Failure {
             Self::Output { .. } => 4,
             Self::Numerical(_) => 5,
             Self::NoGain { .. } => 6,
+            Self::Unclean { .. } => 7,
             Self::Interrupted { signal, .. } => signal.exit_code(),
         }
     }

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum as _;
+use host_cli::dataset::{Dataset, Purpose};
 use host_cli::failure::Failure;
 use host_cli::options::{CheckOptions, Command, SimdLevel};
 use host_cli::parallel::limit_threads;
 use host_cli::retrieval_task::RetrievalTask;
 use host_cli::vectors::Embeddings;
 use host_cli::{
-    apply, check, compare, config, embed, evaluate, explain, export, inspect, manual, synthesize, train,
+    apply, check, compare, config, embed, evaluate, explain, export, inspect, lint, manual, synthesize, train,
 };
 use query_adapter::Level;
 
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
     match run(&options.command).and_then(|text| print(&text)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if let Failure::NoGain { printed, .. } = &failure {
+            if let Failure::NoGain { printed, .. } | Failure::Unclean { printed, .. } = &failure {
                 // A reader that went away does not change the answer.
                 let _ = print(printed);
             }
@@ -61,6 +62,7 @@ fn run(command: &Command) -> Result<String, Failure> {
         }
         Command::Inspect(options) => inspect::run(options),
         Command::Export(options) => export::run(options).map(|()| String::new()),
+        Command::Lint(options) => lint::run(options),
         Command::Check(options) => cross_check(options),
         Command::Synthesize(options) => synthesize::run(options),
         Command::Completions(options) => manual::completions(options),
@@ -72,7 +74,10 @@ fn run(command: &Command) -> Result<String, Failure> {
 fn cross_check(options: &CheckOptions) -> Result<String, Failure> {
     let level = level(options.simd)?;
     let embeddings = options.embeddings.as_deref().map(Embeddings::load).transpose()?;
-    let load = |file: &PathBuf| RetrievalTask::load(file, embeddings.as_ref());
+    let load = |file: &PathBuf| {
+        let dataset = Dataset::read_without_texts(file, &options.reading, Purpose::Everything)?;
+        RetrievalTask::join(dataset, embeddings.as_ref())
+    };
     let report = check::run(options.dataset.as_ref().map(load).transpose()?.as_ref(), Some(level))?;
     print(&report.table())?;
     if report.ok() {

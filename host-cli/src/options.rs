@@ -9,10 +9,12 @@ use crate::auto::trials::Effort;
 use crate::checkpoint::CheckpointOptions;
 use crate::compare::CompareOptions;
 use crate::config::ConfigOptions;
+use crate::dataset::ReadingOptions;
 use crate::explain::ExplainOptions;
 use crate::export::ExportOptions;
 use crate::fit::Negatives;
 use crate::judging::JudgingOptions;
+use crate::lint::LintOptions;
 use crate::manual::{CompletionsOptions, ManOptions};
 
 /// Trains, evaluates and applies query adapters: a small matrix that bends a query embedding toward the right
@@ -31,8 +33,8 @@ pub struct Options {
 fn help_end() -> String {
     format!(
         "Exit codes: 0 success, 1 other failure, 2 usage, 3 input data refused, 4 output exists or cannot be written, \
-         5 numerical refusal, 6 no gain where --require-gain asks for one, 130 and 143 stopped by Ctrl-C and by \
-         SIGTERM.\n\n{}",
+         5 numerical refusal, 6 no gain where --require-gain asks for one, 7 lint found something, \
+         130 and 143 stopped by Ctrl-C and by SIGTERM.\n\n{}",
         crate::embed::BUILT_IN
     )
 }
@@ -56,6 +58,8 @@ pub enum Command {
     Inspect(InspectOptions),
     /// Write an adapter as a source file in Rust or C, for a program that has it built in.
     Export(ExportOptions),
+    /// Print what is wrong with data sets, and what they share; exit code 7 where there is anything.
+    Lint(LintOptions),
     /// Cross-check the kernel against an independent f64 reference implementation.
     Check(CheckOptions),
     /// Write a made-up data set of any size, to see how time and memory grow.
@@ -79,6 +83,7 @@ impl Command {
             Self::Apply(options) => options.threads,
             Self::Inspect(_)
             | Self::Export(_)
+            | Self::Lint(_)
             | Self::Check(_)
             | Self::Synthesize(_)
             | Self::Completions(_)
@@ -90,10 +95,22 @@ impl Command {
 /// Where a data set's vectors come from, and which instructions to use.
 #[derive(Debug, Args)]
 pub struct Common {
-    /// Folder with queries.npy, query_ids.json, corpus.npy and corpus_ids.json; without it the vectors are
-    /// those inside the data set files
+    /// Folder with the vectors: queries.npy, query_ids.json, corpus.npy and corpus_ids.json, or other formats; without it
+    /// the vectors are those inside the data set files
     #[arg(long, value_name = "DIR", conflicts_with = "model")]
     pub embeddings: Option<PathBuf>,
+    /// File with the vectors of the queries, in place of a folder
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "embeddings"], requires = "document_embeddings")]
+    pub query_embeddings: Option<PathBuf>,
+    /// File with the vectors of the documents
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "embeddings"], requires = "query_embeddings")]
+    pub document_embeddings: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "flattened into the help of its fields")]
+    pub reading: ReadingOptions,
+    /// Refuse data sets that have any defect, in place of repairing it
+    #[arg(long)]
+    pub strict: bool,
     #[command(flatten)]
     #[allow(missing_docs, reason = "flattened into the help of its fields")]
     pub models: ModelOptions,
@@ -153,9 +170,12 @@ pub struct ModelOptions {
 /// Options of `embed`.
 #[derive(Debug, Args)]
 pub struct EmbedOptions {
-    /// Data sets whose queries and documents to embed (EmbeddingQAFinetuneDataset JSON)
+    /// Data sets whose queries and documents to embed: files or folders of any form that data sets have
     #[arg(required = true, value_name = "DATASET")]
     pub datasets: Vec<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "flattened into the help of its fields")]
+    pub reading: ReadingOptions,
     /// Folder to write queries.npy, query_ids.json, corpus.npy, corpus_ids.json and model.json to
     #[arg(long, short, value_name = "DIR")]
     pub output: PathBuf,
@@ -179,7 +199,7 @@ pub struct EmbedOptions {
 /// Options of `train`.
 #[derive(Debug, Args)]
 pub struct TrainOptions {
-    /// Data set to train on (EmbeddingQAFinetuneDataset JSON)
+    /// Data set to train on: EmbeddingQAFinetuneDataset JSON, rows of a query and a document, or a folder (BEIR)
     pub train: PathBuf,
     /// Data set to choose on: with auto, as long as it is about the same documents, more pairs to fold and to train on;
     /// without it single splits a share of the training queries off by document
@@ -373,7 +393,8 @@ impl SettingOptions {
 /// Options of `evaluate`.
 #[derive(Debug, Args)]
 pub struct EvaluateOptions {
-    /// Data set to evaluate on (EmbeddingQAFinetuneDataset JSON); with --run, whose labels judge it
+    /// Data set to evaluate on: EmbeddingQAFinetuneDataset JSON, rows of a query and a document, or a folder (BEIR); with
+    /// --run, whose labels judge it
     #[arg(required_unless_present = "run")]
     pub dataset: Option<PathBuf>,
     /// Adapter file to compare with the base
@@ -447,6 +468,9 @@ pub struct CheckOptions {
     /// Folder with the data set's vectors
     #[arg(long, value_name = "DIR", requires = "dataset")]
     pub embeddings: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "flattened into the help of its fields")]
+    pub reading: ReadingOptions,
     /// SIMD level to check instead of the best one
     #[arg(long, value_name = "LEVEL")]
     pub simd: Option<SimdLevel>,

@@ -1,24 +1,27 @@
 //! A data set joined with its vectors: what training and evaluation work on.
 
 mod fingerprint;
+mod judged;
 mod parts;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use fingerprint::Fingerprint;
+use judged::Documents;
+pub use judged::{Counts, Judged};
 pub use parts::Apart;
 use query_adapter::MAX_DIM;
 
-use crate::dataset::{Dataset, Label, Labels};
+use crate::dataset::Dataset;
 use crate::defects::{DefectKind, Defects};
 use crate::failure::Failure;
 use crate::ids::Ids;
 use crate::json::quoted;
 use crate::lists::Lists;
 use crate::metrics::Judgement;
-use crate::texts::{TextKey, Texts};
+use crate::texts::TextKey;
 use crate::vectors::{Embeddings, Matrix, Vectors};
 
 /// The norm up to which a vector counts as zero: normalising divides by no less.
@@ -135,29 +138,16 @@ impl RetrievalTask {
     /// [`Failure::Input`] when there are no vectors or no queries or no documents, a vector is missing,
     /// queries and documents differ in dimension, or no query has a relevant document.
     pub fn join(dataset: Dataset, embeddings: Option<&Embeddings>) -> Result<Self, Failure> {
-        let Dataset {
-            file,
-            queries,
-            corpus,
-            relevant_docs,
-            negative_docs,
-            query_embeddings,
-            corpus_embeddings,
-            ..
-        } = dataset;
-        let mut defects = Defects::default();
-        if queries.ids.is_empty() {
-            return Err(Failure::input(&file, "\"queries\" is empty, expected at least one query"));
-        }
-        if corpus.ids.is_empty() {
-            return Err(Failure::input(&file, "\"corpus\" is empty, expected at least one document"));
-        }
+        let mut dataset = dataset;
+        let inline = (dataset.query_embeddings.take(), dataset.corpus_embeddings.take());
+        let Judged { file, ids, texts, positives, negatives, chosen, documents, mut defects } =
+            Judged::new(dataset)?;
         let embeddings = match embeddings {
             Some(embeddings) => embeddings.clone(),
             None => {
-                let embeddings = inline_embeddings(&file, query_embeddings, corpus_embeddings)?;
-                note_surplus(&mut defects, &embeddings.queries, &queries.ids);
-                note_surplus(&mut defects, &embeddings.corpus, &corpus.ids);
+                let embeddings = inline_embeddings(&file, inline.0, inline.1)?;
+                note_surplus(&mut defects, &embeddings.queries, &ids);
+                note_surplus(&mut defects, &embeddings.corpus, &documents.ids);
                 embeddings
             }
         };
@@ -168,53 +158,22 @@ impl RetrievalTask {
             return Err(Failure::input(&file, problem));
         }
 
-        let corpus = Corpus::join(&file, corpus, &embeddings.corpus, &mut defects)?;
-        let Texts { ids, keys: texts, .. } = queries;
-        let relevant = Joined::new(&relevant_docs, &corpus);
-        for query in relevant_docs.queries.iter().filter(|query| ids.index_of(query).is_none()) {
-            defects.add(DefectKind::LabelsOfAbsentQuery, || quoted(query));
-        }
-        // An entry of `negative_docs` without its query says nothing that is missed.
-        let negative = negative_docs.as_ref().map(|labels| Joined::new(labels, &corpus));
-        let (mut positives, mut negatives) = (Lists::default(), Lists::default());
-        let mut rows = Vec::with_capacity(ids.len());
-        let mut chosen = Vec::new();
+        let corpus = Corpus::join(&file, documents, &embeddings.corpus, &mut defects)?;
+        let mut rows = vec![u32::MAX; ids.len()];
         let mut missing = Missing::default();
-        for ((entry, id), text) in (0..).zip(ids.iter()).zip(&texts) {
-            relevant.add_positives(id, &mut positives, &mut defects);
-            if positives.open().is_empty() {
-                defects.add(DefectKind::QueryWithoutLabels, || quoted(id));
-            } else {
-                if let Some(negative) = &negative {
-                    negative.add_negatives(id, positives.open(), &mut negatives, &mut defects);
-                }
-                chosen.push(entry);
-            }
-            let labelled = !positives.open().is_empty();
-            positives.close();
-            negatives.close();
-            let row = if labelled { embeddings.queries.index_of(id) } else { None };
-            rows.push(row.and_then(|row| u32::try_from(row).ok()).unwrap_or(u32::MAX));
-            if !labelled {
-                continue;
-            }
-            let Some(row) = row else {
+        for &query in &chosen {
+            let id = &ids[query];
+            // There are fewer rows than 2³² as there are no more ids.
+            let Some(row) = embeddings.queries.index_of(id) else {
                 missing.add(id);
                 continue;
             };
-            if text.is_blank() {
-                defects.add(DefectKind::EmptyQuery, || quoted(id));
-            }
+            rows[query as usize] = u32::try_from(row).unwrap_or(u32::MAX);
             if checked_norm(&file, "query", id, embeddings.queries.row(row))? <= ZERO_NORM {
                 defects.add(DefectKind::ZeroQueryVector, || quoted(id));
             }
         }
         missing.refuse(&file, "query", embeddings.queries.source())?;
-        if chosen.is_empty() {
-            let problem = "no query has a relevant document in the corpus: nothing to train on or to evaluate; \
-                           check that \"relevant_docs\" uses the ids of \"queries\" and \"corpus\"";
-            return Err(Failure::input(&file, problem));
-        }
         let table = QueryTable { ids, texts, positives, negatives, rows };
         let query_vectors = embeddings.queries.matrix().clone();
         Ok(Self { file, table: table.into(), chosen, query_vectors, corpus: corpus.into(), defects })
@@ -286,6 +245,17 @@ impl RetrievalTask {
         self.queries().iter().flat_map(|query| query.positives).any(|positive| positive.grade != 1.0)
     }
 
+    /// How many there are of everything.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts {
+            queries: self.chosen.len(),
+            documents: self.corpus.len(),
+            labels: self.pairs(),
+            negatives: self.queries().iter().map(|query| query.negatives.len()).sum(),
+        }
+    }
+
     /// What was found wrong and dropped or kept.
     #[must_use]
     pub fn defects(&self) -> &Defects {
@@ -294,8 +264,13 @@ impl RetrievalTask {
 }
 
 impl Corpus {
-    fn join(file: &Path, texts: Texts, vectors: &Vectors, defects: &mut Defects) -> Result<Self, Failure> {
-        let Texts { ids, keys: texts, .. } = texts;
+    fn join(
+        file: &Path,
+        documents: Documents,
+        vectors: &Vectors,
+        defects: &mut Defects,
+    ) -> Result<Self, Failure> {
+        let Documents { ids, texts, text_groups } = documents;
         let mut missing = Missing::default();
         let mut rows = Vec::with_capacity(ids.len());
         for id in ids.iter() {
@@ -307,37 +282,19 @@ impl Corpus {
         }
         missing.refuse(file, "document", vectors.source())?;
 
-        let mut text_groups = Vec::with_capacity(rows.len());
         // Look-ups only.
-        let mut first_of_text: HashMap<TextKey, u32> = HashMap::new();
         let mut first_of_vector: HashMap<&[u32], u32> = HashMap::new();
-        for (document, (text, &row)) in (0..).zip(texts.iter().zip(&rows)) {
-            let example = |first: u32| {
-                let (id, first) = (&ids[document], &ids[first]);
-                move || format!("{} as {}", quoted(id), quoted(first))
-            };
-            if text.is_blank() {
-                defects.add(DefectKind::EmptyDocument, || quoted(&ids[document]));
-                text_groups.push(document);
-            } else {
-                let first = *first_of_text.entry(*text).or_insert(document);
-                text_groups.push(first);
-                if first != document {
-                    defects.add(DefectKind::RepeatedDocumentText, example(first));
-                }
-            }
+        for ((document, id), &row) in (0..).zip(ids.iter()).zip(&rows) {
             let vector = vectors.row(row as usize);
-            if checked_norm(file, "document", &ids[document], vector)? <= ZERO_NORM {
-                defects.add(DefectKind::ZeroDocumentVector, || quoted(&ids[document]));
+            if checked_norm(file, "document", id, vector)? <= ZERO_NORM {
+                defects.add(DefectKind::ZeroDocumentVector, || quoted(id));
                 continue;
             }
             let first = *first_of_vector.entry(bytemuck::cast_slice(vector)).or_insert(document);
             if first != document {
-                defects.add(DefectKind::RepeatedDocumentVector, example(first));
+                let example = || format!("{} as {}", quoted(id), quoted(&ids[first]));
+                defects.add(DefectKind::RepeatedDocumentVector, example);
             }
-        }
-        if rows.len() == 1 {
-            defects.add(DefectKind::SingleDocument, || quoted(&ids[0]));
         }
         let byte_ranks = ids.byte_ranks().into();
         let vectors = vectors.matrix().clone();
@@ -423,81 +380,6 @@ fn inline_embeddings(
          model and give the folder with --embeddings"
     );
     Err(Failure::input(file, problem))
-}
-
-/// Lists of documents by query, with the documents looked up in the corpus.
-struct Joined<'a> {
-    labels: &'a Labels,
-    /// For each document that is named, its index in the corpus.
-    documents: Vec<Option<u32>>,
-}
-
-impl<'a> Joined<'a> {
-    fn new(labels: &'a Labels, corpus: &Corpus) -> Self {
-        Self { labels, documents: labels.documents.iter().map(|id| corpus.index_of(id)).collect() }
-    }
-
-    fn document(&self, label: &Label) -> Option<u32> {
-        self.documents[label.document as usize]
-    }
-
-    fn example(&self, query: &str, label: &Label) -> String {
-        format!("{} → {}", quoted(query), quoted(&self.labels.documents[label.document]))
-    }
-
-    /// Adds the relevant documents of a query to the open list.
-    fn add_positives(&self, query: &str, positives: &mut Lists<Judgement>, defects: &mut Defects) {
-        let labels = self.labels.of(query);
-        let mut seen = Seen::new(labels.len());
-        for label in labels {
-            let example = || self.example(query, label);
-            match self.document(label) {
-                None => defects.add(DefectKind::LabelOfAbsentDocument, example),
-                Some(document) if !seen.insert(document) => defects.add(DefectKind::RepeatedLabel, example),
-                Some(document) if label.grade > 0.0 => {
-                    positives.push(Judgement { document, grade: label.grade });
-                }
-                Some(_) => {}
-            }
-        }
-    }
-
-    /// Adds the documents that are known not to answer a query to the open list.
-    fn add_negatives(
-        &self,
-        query: &str,
-        positives: &[Judgement],
-        negatives: &mut Lists<u32>,
-        defects: &mut Defects,
-    ) {
-        let labels = self.labels.of(query);
-        let mut seen = Seen::new(labels.len());
-        for label in labels {
-            let example = || self.example(query, label);
-            match self.document(label) {
-                None => defects.add(DefectKind::NegativeOfAbsentDocument, example),
-                Some(document) if positives.iter().any(|positive| positive.document == document) => {
-                    defects.add(DefectKind::NegativeIsRelevant, example);
-                }
-                Some(document) if !seen.insert(document) => defects.add(DefectKind::RepeatedLabel, example),
-                Some(document) => negatives.push(document),
-            }
-        }
-    }
-}
-
-/// The documents of one list that were there already; a list of one, the usual case, needs no memory.
-struct Seen(Option<HashSet<u32>>);
-
-impl Seen {
-    fn new(labels: usize) -> Self {
-        Self((labels > 1).then(HashSet::new))
-    }
-
-    /// Whether the document is new.
-    fn insert(&mut self, document: u32) -> bool {
-        self.0.as_mut().is_none_or(|seen| seen.insert(document))
-    }
 }
 
 /// Counts ids without a vector.

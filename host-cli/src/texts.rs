@@ -1,5 +1,6 @@
 //! Texts under their ids, and what is known of a text without holding it.
 
+use hashbrown::HashTable;
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
 use core::hash::Hasher as _;
@@ -34,6 +35,12 @@ impl TextKey {
         self.0
     }
 
+    /// An id for a text that has none: the same text has the same one everywhere.
+    #[must_use]
+    pub fn id(self) -> String {
+        format!("{:016x}", self.0 >> 64)
+    }
+
     /// Whether there is nothing in the text.
     #[must_use]
     pub fn is_blank(self) -> bool {
@@ -50,6 +57,24 @@ pub enum KeepTexts<'a> {
     All,
     /// Those with these keys.
     Of(&'a HashSet<TextKey>),
+}
+
+/// Finds the first of equal texts, in 4 bytes and a little for each.
+#[derive(Default)]
+pub(crate) struct FirstOfText {
+    /// Positions by the keys of their texts. For look-ups only: its order reaches nothing.
+    positions: HashTable<u32>,
+}
+
+impl FirstOfText {
+    /// The first of the texts up to `position` that is equal to the one there; all before must have been asked for.
+    pub(crate) fn of(&mut self, texts: &[TextKey], position: u32) -> u32 {
+        #[allow(clippy::cast_possible_truncation, reason = "any part of the key will do")]
+        let hash = |key: TextKey| key.0 as u64;
+        let key = texts[position as usize];
+        let same = |&known: &u32| texts[known as usize] == key;
+        *self.positions.entry(hash(key), same, |&known| hash(texts[known as usize])).or_insert(position).get()
+    }
 }
 
 /// Ids with a text each.
@@ -111,6 +136,22 @@ mod tests {
 
     fn keys_of(texts: &[&str]) -> Vec<TextKey> {
         texts.iter().map(|text| TextKey::of(text)).collect()
+    }
+
+    #[test]
+    fn the_first_of_equal_texts_is_found() {
+        let keys = ["a", "b", "a", "", "c", "b", "a"].map(TextKey::of);
+        let mut first = FirstOfText::default();
+        let found: Vec<u32> = (0..7).map(|position| first.of(&keys, position)).collect();
+        assert_eq!(found, [0, 1, 0, 3, 4, 1, 0]);
+    }
+
+    #[test]
+    fn an_id_is_made_of_the_text_alone() {
+        assert_eq!(TextKey::of("a").id(), TextKey::of("a").id());
+        assert_ne!(TextKey::of("a").id(), TextKey::of("b").id());
+        assert_eq!(TextKey::of("a").id().len(), 16);
+        assert_eq!(TextKey::of(" ").id(), TextKey::BLANK.id());
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::auto::trials::Effort;
 use crate::checkpoint::Identity;
 use crate::claims::Claim;
 use crate::config::{Setting, document, flat_settings, overlaid};
+use crate::dataset::Purpose;
 use crate::embed::Origin;
 use crate::evaluate::stem;
 use crate::failure::Failure;
@@ -28,6 +29,7 @@ use crate::fit::{
     Adapter, Event, Fit, FitState, Progress, Recipe, Settings, fit, optimizer_name, require_negatives,
 };
 use crate::interrupts;
+use crate::lint;
 use crate::metrics::Metric;
 use crate::options::{AutoOptions, OptimizerName, RecipeName, ScheduleName, TrainOptions};
 use crate::parallel::available_threads;
@@ -176,16 +178,12 @@ struct Tasks {
 fn load(options: &TrainOptions, level: Level, note: &mut dyn FnMut(&str)) -> Result<Tasks, Failure> {
     let common = &options.common;
     let mut source = VectorSource::open(common.embeddings.as_deref(), &common.models, common, level)?;
-    let mut load = |file: &Path| -> Result<RetrievalTask, Failure> {
-        let task = source.load(file, note)?;
-        for defect in task.defects().iter() {
-            note(&format!("{}: {defect}", file.display()));
-        }
-        Ok(task)
-    };
-    let train = load(&options.train)?;
-    let validation = options.validation.as_deref().map(&mut load).transpose()?;
-    let test = options.test.as_deref().map(&mut load).transpose()?;
+    let mut load = |purpose, file: &Path| source.load_for(purpose, file, note);
+    let train = load(Purpose::Train, &options.train)?;
+    let validation = options.validation.as_deref().map(|file| load(Purpose::Validation, file)).transpose()?;
+    let test = options.test.as_deref().map(|file| load(Purpose::Test, file)).transpose()?;
+    let others: Vec<&RetrievalTask> = validation.iter().chain(&test).collect();
+    lint::announce(&train, &others, common.strict, note)?;
     let origin = source.origin()?;
     // The tasks have the vectors that they need; the ids of all others need not stay.
     drop(source);

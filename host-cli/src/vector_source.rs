@@ -5,25 +5,35 @@ use std::path::Path;
 use query_adapter::Level;
 
 use crate::adapter_file::AdapterFile;
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, Purpose, ReadingOptions};
 use crate::embed::{Embedder, Origin};
 use crate::failure::Failure;
+use crate::lint;
 use crate::options::{Common, ModelOptions};
 use crate::retrieval_task::RetrievalTask;
 use crate::vectors::Embeddings;
 
+/// Where vectors come from, and how the data sets that they are for are read.
+pub struct VectorSource {
+    vectors: Source,
+    reading: ReadingOptions,
+    /// Whether a data set with any defect is refused.
+    strict: bool,
+}
+
 /// Where vectors come from.
-pub enum VectorSource {
+enum Source {
     /// The data set file itself.
     Inline,
-    /// A folder of vectors, and what it says of its model.
-    Folder(Embeddings, Option<Origin>),
+    /// Files of vectors, and what is said of their model.
+    Files(Embeddings, Option<Origin>),
     /// A model that embeds the texts.
     Model(Box<Embedder>),
 }
 
 impl VectorSource {
-    /// The source that a command line names; of `common` only what is said of threads and quiet counts.
+    /// The source that a command line names; of `common` only what is said of files of vectors, reading, threads and
+    /// quiet counts. `folder` stands above the files that `common` names.
     ///
     /// # Errors
     ///
@@ -34,34 +44,59 @@ impl VectorSource {
         common: &Common,
         level: Level,
     ) -> Result<Self, Failure> {
+        let (reading, strict) = (common.reading.clone(), common.strict);
         if let Some(embedder) = Embedder::open(models, level, common.threads, common.quiet)? {
-            return Ok(Self::Model(embedder.into()));
+            return Ok(Self { vectors: Source::Model(embedder.into()), reading, strict });
         }
-        Ok(match folder {
-            Some(folder) => Self::Folder(Embeddings::load(folder)?, Origin::beside(folder)?),
-            None => Self::Inline,
-        })
+        let files = (&common.query_embeddings, &common.document_embeddings);
+        let vectors = match (folder, files) {
+            (Some(folder), _) => Source::Files(Embeddings::load(folder)?, Origin::beside(folder)?),
+            (None, (Some(queries), Some(documents))) => {
+                let folder = queries.parent().unwrap_or(Path::new(""));
+                Source::Files(Embeddings::load_files(queries, documents)?, Origin::beside(folder)?)
+            }
+            (None, _) => Source::Inline,
+        };
+        Ok(Self { vectors, reading, strict })
     }
 
-    /// Reads a data set and joins it with its vectors; embeds what is missing.
+    /// Reads a data set to measure on, and joins it with its vectors; embeds what is missing.
     ///
     /// # Errors
     ///
-    /// As [`RetrievalTask::load`] and [`Embedder::embeddings`].
+    /// As [`RetrievalTask::join`] and [`Embedder::embeddings`].
     pub fn load(&mut self, file: &Path, note: &mut dyn FnMut(&str)) -> Result<RetrievalTask, Failure> {
-        let dataset = self.read(file)?;
+        self.load_for(Purpose::Test, file, note)
+    }
+
+    /// As [`load`](Self::load), for another purpose.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn load_for(
+        &mut self,
+        purpose: Purpose,
+        file: &Path,
+        note: &mut dyn FnMut(&str),
+    ) -> Result<RetrievalTask, Failure> {
+        let dataset = self.read_for(purpose, file)?;
         self.join(dataset, note)
     }
 
-    /// Reads a data set, with its texts where a model is to embed them.
+    /// Reads a data set to measure on, with its texts where a model is to embed them.
     ///
     /// # Errors
     ///
-    /// As [`Dataset::load`].
+    /// As [`Dataset::read`].
     pub fn read(&self, file: &Path) -> Result<Dataset, Failure> {
-        match self {
-            Self::Inline | Self::Folder(..) => Dataset::load_without_texts(file),
-            Self::Model(_) => Dataset::load(file),
+        self.read_for(Purpose::Test, file)
+    }
+
+    fn read_for(&self, purpose: Purpose, file: &Path) -> Result<Dataset, Failure> {
+        match self.vectors {
+            Source::Inline | Source::Files(..) => Dataset::read_without_texts(file, &self.reading, purpose),
+            Source::Model(_) => Dataset::read(file, &self.reading, purpose),
         }
     }
 
@@ -69,12 +104,13 @@ impl VectorSource {
     ///
     /// # Errors
     ///
-    /// As [`RetrievalTask::join`] and [`Embedder::embeddings`].
+    /// As [`RetrievalTask::join`] and [`Embedder::embeddings`]; [`Failure::Input`] where there is any defect and `--strict`
+    /// is given.
     pub fn join(&mut self, dataset: Dataset, note: &mut dyn FnMut(&str)) -> Result<RetrievalTask, Failure> {
-        match self {
-            Self::Inline => RetrievalTask::join(dataset, None),
-            Self::Folder(embeddings, _) => RetrievalTask::join(dataset, Some(embeddings)),
-            Self::Model(embedder) => {
+        let task = match &mut self.vectors {
+            Source::Inline => RetrievalTask::join(dataset, None)?,
+            Source::Files(embeddings, _) => RetrievalTask::join(dataset, Some(embeddings))?,
+            Source::Model(embedder) => {
                 let file = dataset.file.clone();
                 if dataset.query_embeddings.is_some() || dataset.corpus_embeddings.is_some() {
                     let name = embedder.name();
@@ -82,9 +118,13 @@ impl VectorSource {
                 }
                 let (embeddings, counts) = embedder.embeddings(&dataset)?;
                 note(&format!("{}: {counts}", file.display()));
-                RetrievalTask::join(dataset, Some(&embeddings))
+                RetrievalTask::join(dataset, Some(&embeddings))?
             }
+        };
+        if self.strict {
+            lint::require_clean(&task)?;
         }
+        Ok(task)
     }
 
     /// Which model the vectors come from, where that is known.
@@ -93,10 +133,10 @@ impl VectorSource {
     ///
     /// As [`Embedder::origin`].
     pub fn origin(&mut self) -> Result<Option<Origin>, Failure> {
-        match self {
-            Self::Inline => Ok(None),
-            Self::Folder(_, origin) => Ok(origin.clone()),
-            Self::Model(embedder) => embedder.origin().map(Some),
+        match &mut self.vectors {
+            Source::Inline => Ok(None),
+            Source::Files(_, origin) => Ok(origin.clone()),
+            Source::Model(embedder) => embedder.origin().map(Some),
         }
     }
 

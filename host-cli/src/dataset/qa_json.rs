@@ -3,26 +3,32 @@
 use std::fmt;
 use std::path::Path;
 
-use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
 
+use super::form::shown;
 use super::sections::{Entries, EntriesSeed, LabelEntries, OptionalSeed, TextEntries, VectorEntries};
-use super::{Dataset, Labels};
+use super::{Dataset, Labels, ReadingOptions, expected_instead_of};
 use crate::failure::Failure;
 use crate::ids::Ids;
-use crate::json::{self, Place, quoted};
+use crate::json::{self, Place};
 use crate::texts::{KeepTexts, Texts};
 use crate::vectors::Vectors;
 
 /// The form that a data set file must have, as errors say it.
-const EXPECTED_FORM: &str = "expected one object with \"queries\" {id: text}, \"corpus\" {id: text} and \
+pub(super) const EXPECTED_FORM: &str = "expected one object with \"queries\" {id: text}, \"corpus\" {id: text} and \
                              \"relevant_docs\" {query id: [document ids]}";
 
-/// Keys of a foreign object that an error repeats.
-const MOST_KEYS: usize = 8;
-
 /// Reads the contents of a file.
-pub(super) fn read(file: &Path, bytes: &[u8], keep_texts: KeepTexts<'_>) -> Result<Dataset, Failure> {
-    let bytes = json::text_of(file, bytes)?;
+///
+/// # Errors
+///
+/// [`Failure::Input`]; what is no data set is explained by its keys.
+pub(super) fn read(
+    file: &Path,
+    bytes: &[u8],
+    options: &ReadingOptions,
+    keep_texts: KeepTexts<'_>,
+) -> Result<Dataset, Failure> {
     let place = Place::default();
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let fail = |error| json::failure(file, bytes, &place, &error);
@@ -34,13 +40,16 @@ pub(super) fn read(file: &Path, bytes: &[u8], keep_texts: KeepTexts<'_>) -> Resu
     let (Some(queries), Some(corpus), Some(relevant_docs)) =
         (sections.queries, sections.corpus, sections.relevant_docs)
     else {
-        let keys = sections.keys.join(", ");
+        let keys = shown(&sections.keys);
         let found = match trailing {
             Some(_) => format!("this looks like JSON Lines rows with the keys {keys}"),
             None if keys.is_empty() => "found an empty object".to_owned(),
             None => format!("found an object with the keys {keys}"),
         };
-        return Err(Failure::input(file, format!("{found}; {EXPECTED_FORM}")));
+        return Err(Failure::input(
+            file,
+            format!("{found}; {}", expected_instead_of(&sections.keys, options)),
+        ));
     };
     if let Some(error) = trailing {
         let (line, column) = (error.line(), error.column());
@@ -99,17 +108,15 @@ impl<'de> Visitor<'de> for FileVisitor<'_> {
                 "query_embeddings" => "query_embeddings",
                 "corpus_embeddings" => "corpus_embeddings",
                 _ => {
-                    if sections.keys.len() < MOST_KEYS {
-                        sections.keys.push(quoted(&key));
-                    }
                     map.next_value::<IgnoredAny>()?;
+                    sections.keys.push(key);
                     continue;
                 }
             };
             if known.push(section).is_err() {
                 return Err(de::Error::custom(format!("the key {section:?} stands here twice; keep one")));
             }
-            sections.keys.push(quoted(section));
+            sections.keys.push(section.to_owned());
             self.place.enter_section(section);
             match section {
                 "mode" => sections.mode = map.next_value()?,
@@ -128,15 +135,6 @@ impl<'de> Visitor<'de> for FileVisitor<'_> {
             self.place.enter_section("");
         }
         Ok(sections)
-    }
-
-    /// Rows instead of an object: their keys say what file this is.
-    fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<Sections, A::Error> {
-        let keys = match rows.next_element::<KeysOf>()? {
-            Some(KeysOf(keys)) if !keys.is_empty() => format!(" of rows with the keys {}", keys.join(", ")),
-            _ => String::new(),
-        };
-        Err(de::Error::custom(format!("found a list{keys}, {EXPECTED_FORM}")))
     }
 }
 
@@ -167,35 +165,6 @@ impl FileVisitor<'_> {
         Ok(entries.map(|entries| Vectors::from_rows(source, entries.ids, entries.dim, entries.components)))
     }
 }
-/// The keys of an object, quoted; nothing of any other value.
-struct KeysOf(Vec<String>);
-
-impl<'de> de::Deserialize<'de> for KeysOf {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct KeysVisitor;
-
-        impl<'de> Visitor<'de> for KeysVisitor {
-            type Value = KeysOf;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(EXPECTED_FORM.trim_start_matches("expected "))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<KeysOf, A::Error> {
-                let mut keys = Vec::new();
-                while let Some((key, _)) = map.next_entry::<String, IgnoredAny>()? {
-                    if keys.len() < MOST_KEYS {
-                        keys.push(quoted(&key));
-                    }
-                }
-                Ok(KeysOf(keys))
-            }
-        }
-
-        deserializer.deserialize_map(KeysVisitor)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -383,7 +352,7 @@ mod tests {
 
     #[test]
     fn a_missing_or_wrong_section_is_explained_by_the_expected_form() {
-        assert_eq!(refusal("{}"), format!("found an empty object; {EXPECTED_FORM}"));
+        assert!(refusal("{}").starts_with(&format!("found an empty object; {EXPECTED_FORM}")));
         let message = refusal(r#"{"queries": {}, "documents": {}, "relevant_docs": {}}"#);
         assert!(
             message.contains(r#"the keys "queries", "documents", "relevant_docs"; expected one"#),
@@ -399,20 +368,36 @@ mod tests {
     }
 
     #[test]
-    fn rows_instead_of_an_object_are_recognised_by_their_keys() {
-        let row = r#"{"chunk_id": "c1", "chunk": "x", "question": "y"}"#;
-        let keys = r#"the keys "chunk_id", "chunk", "question""#;
+    fn rows_of_unknown_keys_are_explained() {
+        let row = r#"{"part": "x", "prompt": "y"}"#;
+        let keys = r#"the keys "part", "prompt""#;
+        let rows = "or rows with a query and a document, whose keys --query-key and --document-key name";
         for (text, found) in [
             (
                 format!("{row}\n{row}\n"),
                 format!("this looks like JSON Lines rows with {keys}; expected one object"),
             ),
             (row.to_owned(), format!("found an object with {keys}; expected one object")),
-            (format!("[{row}, {row}]"), format!("found a list of rows with {keys}, expected one object")),
-            ("[]".to_owned(), "found a list, expected one object".to_owned()),
+            (format!("[{row}, {row}]"), format!("found a list of rows with {keys}; expected one object")),
+            ("[]".to_owned(), "found sequence, expected one object".to_owned()),
         ] {
             let message = refusal(&text);
             assert!(message.contains(&found), "{message}");
+            assert!(text == "[]" || message.ends_with(rows), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_data_set_is_called_so() {
+        for (text, expected) in [
+            (
+                r#"{"_id": "1", "text": "a"}"#,
+                "the texts alone; give the folder that has queries, corpus and labels",
+            ),
+            (r#"{"id": "1", "embedding": [1]}"#, "vectors alone; give the file with the texts here"),
+        ] {
+            let message = refusal(text);
+            assert!(message.contains(expected), "{message}");
         }
     }
 

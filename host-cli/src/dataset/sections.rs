@@ -101,6 +101,13 @@ pub(super) struct TextEntries<'a> {
     pub(super) keep: KeepTexts<'a>,
 }
 
+impl TextEntries<'_> {
+    /// Adds the text of the id that was added last.
+    pub(super) fn push(&mut self, text: &str) {
+        self.texts.push_text(text, self.keep);
+    }
+}
+
 impl Entries for TextEntries<'_> {
     const FORM: &'static str = "an object {id: text}";
 
@@ -115,7 +122,7 @@ impl Entries for TextEntries<'_> {
         _: &Place,
     ) -> Result<(), A::Error> {
         let text = map.next_value::<String>()?;
-        self.texts.push_text(&text, self.keep);
+        self.push(&text);
         Ok(())
     }
 }
@@ -219,8 +226,16 @@ impl<'de> Visitor<'de> for LabelsVisitor<'_> {
 }
 
 /// A grade of relevance: a finite number.
-struct Grade<'a> {
-    document: &'a str,
+pub(crate) struct Grade<'a> {
+    /// The document, for errors.
+    pub(crate) document: &'a str,
+}
+
+impl Grade<'_> {
+    /// Whether a number may be a grade.
+    pub(crate) fn is_valid(grade: f64) -> bool {
+        grade.abs() <= GREATEST_GRADE
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Grade<'_> {
@@ -239,7 +254,7 @@ impl Visitor<'_> for Grade<'_> {
     }
 
     fn visit_f64<E: de::Error>(self, grade: f64) -> Result<f64, E> {
-        if grade.abs() <= GREATEST_GRADE {
+        if Self::is_valid(grade) {
             return Ok(grade);
         }
         let document = quoted(self.document);

@@ -9,7 +9,7 @@ use super::embedder::Embedder;
 use super::origin;
 use crate::apply::begin_npy;
 use crate::claims::Claim;
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, Purpose};
 use crate::failure::Failure;
 use crate::files::write_atomically;
 use crate::json::quoted;
@@ -38,7 +38,7 @@ pub fn run(options: &EmbedOptions, level: Level) -> Result<String, Failure> {
     let mut claims = if folder.exists() { claim()? } else { Vec::new() };
     let (mut queries, mut corpus) = (Texts::default(), Texts::default());
     for file in &options.datasets {
-        let dataset = Dataset::load(file)?;
+        let dataset = Dataset::read(file, &options.reading, Purpose::Everything)?;
         merge(&mut queries, &dataset.queries, "query", file)?;
         merge(&mut corpus, &dataset.corpus, "document", file)?;
     }

@@ -18,6 +18,7 @@ mod export;
 #[cfg(feature = "models")]
 mod hub;
 mod inspect;
+mod lint;
 mod manual;
 mod output;
 mod refusals;

@@ -196,6 +196,7 @@ fn what_is_not_a_terminal_gets_neither_progress_nor_colour() {
         lines,
         [
             "note: --epochs is given: one run, as --recipe single has it, with this setting",
+            "note: train.json: 40 queries, 20 documents, 40 labels; vectors of 8 components",
             "note: no --validation: 8 of 40 queries are split off by document (seed 0) to choose the epoch on",
         ]
     );

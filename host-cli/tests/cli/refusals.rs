@@ -49,7 +49,8 @@ fn data_that_is_missing_or_broken_is_named() {
     let good = text(&folder.read("train.json"));
     folder.write("cut.json", &good[..good.len() / 2]);
     folder.write("empty.json", "");
-    folder.write("rows.json", "{\"question\": \"a\", \"chunk\": \"b\"}\n");
+    folder.write("rows.json", "{\"prompt\": \"a\", \"part\": \"b\"}\n");
+    folder.write("pairs.json", "{\"question\": \"a\", \"chunk\": \"b\"}\n{\"question\": \"c\"}\n");
     folder.write("plain.json", Data::small().json(false));
     folder.write("nan.json", good.replacen(": [", ": [NaN, ", 21));
     fs::create_dir(folder.path("folder.json")).expect("a folder");
@@ -57,7 +58,11 @@ fn data_that_is_missing_or_broken_is_named() {
         ("gone.json", &["there is no such file"][..]),
         ("cut.json", &["the file ends in the middle of a value"]),
         ("empty.json", &["the file is empty"]),
-        ("rows.json", &["found an object with the keys \"question\", \"chunk\"", "expected one object"]),
+        (
+            "rows.json",
+            &["found an object with the keys \"prompt\", \"part\"", "expected one object", "--query-key"],
+        ),
+        ("pairs.json", &["line 2 column 17: found a row without \"chunk\", which rows before it have"]),
         ("plain.json", &["there are no vectors", "--embeddings"]),
         ("folder.json", &["this is a folder"]),
     ] {
