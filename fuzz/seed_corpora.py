@@ -5,10 +5,13 @@ Nothing here comes from the code under test: adapter files follow docs/adapter-f
 docs/data-formats.md. The same files come out every time.
 """
 
+import base64
+import io
 import json
 import random
 import struct
 import sys
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -145,6 +148,97 @@ def matrices() -> dict[str, bytes]:
     }
 
 
+def row_sets() -> dict[str, bytes]:
+    forms = {
+        "pairs": [{"query": "a", "positive": "p"}, {"query": "b", "positive": "r"}],
+        "triplets": [{"anchor": "a", "positive": "p", "negative": "n"}, {"anchor": "b", "positive": "r", "negative_2": "p"}],
+        "lists": [{"query": "a", "pos": ["p", "q"], "neg": []}, {"query": "a", "pos": [], "neg": ["p"]}],
+        "objects": [{"query_id": 1, "query": "a", "positive_passages": [{"docid": "7", "title": "T", "text": "p"}]}],
+        "graded": [{"question": "a", "chunk_id": 3, "chunk": "p", "score": 0.5, "title": ""}, {"question": "a", "chunk": "q", "score": True}],
+        "conflict": [{"id": 1, "query": "a", "positive": "p"}, {"id": 1, "query": "b", "positive": "p"}],
+        "unknown": [{"left": "a", "right": "b"}],
+    }
+    files = {}
+    for name, rows in forms.items():
+        files[f"{name}_list"] = json.dumps(rows).encode()
+        files[f"{name}_lines"] = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    files["windows"] = b"\xef\xbb\xbf" + files["pairs_lines"].replace(b"\n", b"\r\n\r\n")
+    files["spread"] = b"".join(json.dumps(row, indent=1).encode() for row in forms["triplets"])
+    files["cut_off"] = files["triplets_lines"][:-20]
+    files["one_object"] = data_sets()["whole"]
+    return files
+
+
+def judgements() -> dict[str, bytes]:
+    return {
+        "beir": b"query-id\tcorpus-id\tscore\n1\td 1\t2\n2\td2\t0\n",
+        "trec": b"1 0 d1 1\n1 Q0 d2 -1\n",
+        "windows": b"\xef\xbb\xbf1\td1\t1.5\r\n\r\n2\td2\t1\r\n",
+        "rows": b'{"query-id": 1, "corpus-id": "d1", "score": 1}\n{"query-id": "2", "corpus-id": "d2"}\n',
+        "words": b"1 d1 high\n",
+        "columns": b"1\td1\t1\textra\t2\n",
+        "not_finite": b"1 d1 nan\n1 d1 inf\n",
+    }
+
+
+def safetensors(tensors: dict[str, tuple[str, list[int], bytes]], metadata: dict | None = None, pad: int = 0) -> bytes:
+    header, data = {} if metadata is None else {"__metadata__": metadata}, b""
+    for name, (dtype, shape, values) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(values)]}
+        data += values
+    text = json.dumps(header).encode() + b" " * pad
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def npz(arrays: dict[str, bytes], method: int) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as archive:
+        for name, array in arrays.items():
+            # Always the same time, so that the file is.
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), array, method)
+    return out.getvalue()
+
+
+def vector_files() -> dict[str, bytes]:
+    a, b = [0.5, -0.25, 1e-45], [-1.0, 0.75, -0.0]
+    packed = [base64.b64encode(struct.pack("<3f", *row)).decode() for row in (a, b)]
+    values = struct.pack("<6f", *a, *b)
+    names = npy("<U2", False, "(2,)", "a\0b\0".encode("utf-32-le"))
+    answers = {
+        "openai": {"data": [{"index": 1, "embedding": b}, {"index": 0, "embedding": a}], "usage": {}},
+        "openai_base64": {"data": [{"index": i, "embedding": text} for i, text in enumerate(packed)]},
+        "llama_cpp": [{"index": 0, "embedding": [a]}, {"index": 1, "embedding": [b]}],
+        "tokens": [{"index": 0, "embedding": [a, b]}],
+        "ollama": {"embeddings": [a, b]},
+        "inference": [a, b],
+        "cohere": {"id": "x", "embeddings": {"float": [a, b]}},
+        "gemini": {"embeddings": [{"values": a}, {"values": b}]},
+        "vertex": {"predictions": [{"embeddings": {"values": a}}]},
+        "by_id": {"a": a, "b": b},
+        "uneven": [a, b[:2]],
+        "null": {"embedding": None},
+    }
+    files = {name: json.dumps(value).encode() for name, value in answers.items()}
+    rows = [{"id": "a", "embedding": a}, {"id": 7, "vector": b}]
+    batch = [{"custom_id": "a", "response": {"body": answers["ollama"] | {"embeddings": [a]}}}]
+    matrix = npy("<f4", False, "(2, 3)", values)
+    files |= {
+        "lines": "".join(json.dumps(row) + "\n" for row in rows).encode(),
+        "batch": "".join(json.dumps(row) + "\n" for row in batch).encode(),
+        "not_a_number": b'{"id": "a", "embedding": [1, NaN]}',
+        "npy": matrix,
+        "npz_stored": npz({"embeddings": matrix, "ids": names}, zipfile.ZIP_STORED),
+        "npz_deflated": npz({"arr_0": matrix, "ids": npy("<i8", False, "(2,)", struct.pack("<2q", 1, -2))}, zipfile.ZIP_DEFLATED),
+        "safetensors": safetensors({"embeddings": ("F32", [2, 3], values)}, {"ids": '["a", "b"]'}),
+        "safetensors_unaligned": safetensors({"x": ("F32", [2, 3], values)}, {}, 1),
+        "safetensors_f16": safetensors({"x": ("F16", [1, 3], struct.pack("<3e", *b))}),
+        "safetensors_bf16": safetensors({"x": ("BF16", [2, 3], values[:12])}),
+        "safetensors_f64": safetensors({"x": ("F64", [1, 3], struct.pack("<3d", 1e300, *a[:2]))}),
+        "safetensors_two": safetensors({"x": ("F32", [1, 3], values[:12]), "y": ("F32", [1, 3], values[:12])}),
+    }
+    return files
+
+
 def random_bytes(count: int) -> dict[str, bytes]:
     """For targets that make their inputs of any bytes."""
     generator = random.Random(1)
@@ -156,6 +250,9 @@ def main() -> None:
     corpora = {
         "image": images(),
         "dataset_json": data_sets(),
+        "dataset_rows": row_sets(),
+        "qrels": judgements(),
+        "vector_file": vector_files(),
         "npy": matrices(),
         "kernel_ops": random_bytes(40),
         "training": random_bytes(40),

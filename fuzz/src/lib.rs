@@ -1,6 +1,7 @@
 //! What the fuzz targets share: how numbers are drawn from the fuzzer's bytes, and what equal bits are.
 
 use arbitrary::{Result, Unstructured};
+use host_cli::failure::Failure;
 use query_adapter::sample::Generator;
 use query_adapter::{LANES, Lanes, PanelMatrix, panel_len};
 
@@ -96,4 +97,16 @@ pub fn row_major(panels: &[Lanes], rows: usize, cols: usize) -> Vec<f32> {
         }
     }
     (0..rows * cols).map(|i| matrix.get(i / cols, i % cols).expect("inside the matrix")).collect()
+}
+
+/// Stops unless a refusal is one line that names the file, with the exit code of refused input.
+///
+/// # Panics
+/// When it is anything else: this is the finding.
+#[track_caller]
+pub fn check_refusal(failure: &Failure, file: &str) {
+    let message = failure.to_string();
+    let named = message.strip_prefix(file).is_some_and(|rest| rest.starts_with(": "));
+    assert!(named && !message.contains(char::is_control), "{message:?}");
+    assert_eq!(failure.exit_code(), 3, "{message}");
 }
