@@ -308,7 +308,7 @@ mod tests {
         let names: Vec<String> = (0..rows).map(|row| row.to_string()).collect();
         let ids: Vec<&str> = names.iter().map(String::as_str).collect();
         let values: Vec<f32> = (0..2 * rows).map(|value| value as f32).collect();
-        let repetitions: Vec<i16> = (0..2 * rows).map(|level| (level % 2) as i16).collect();
+        let repetitions: Vec<i16> = (0..2 * rows).map(|level| i16::from(level % 2 == 1)).collect();
         let found = parse(&file(SCHEMA, &ids, &vec![3; 2 * rows], &repetitions, &values)).expect("read");
         assert_eq!(found.matrix.as_slice(), values);
         assert_eq!(found.ids.expect("ids").index_of("8194"), Some(8194));
