@@ -46,6 +46,7 @@ mod precondition;
 pub mod qrels;
 pub mod ranking;
 pub mod report;
+mod report_page;
 pub mod retrieval_task;
 pub mod run_log;
 pub mod significance;

@@ -22,6 +22,7 @@ mod lint;
 mod manual;
 mod output;
 mod refusals;
+mod report;
 mod scale;
 #[cfg(all(feature = "models", feature = "endpoint"))]
 mod service;
