@@ -39,19 +39,42 @@ def floats(values: list[float]) -> bytes:
 
 def image(in_dim: int, out_dim: int, bias: bool, training: bytes, prefix: str = "") -> bytes:
     """An adapter that adds half of each input's neighbour; its golden pair is exact."""
-    cols = in_dim + bias
     rows = [[(r == k) + 0.5 * (r == k + 1) for k in range(in_dim)] + [0.25] * bias for r in range(out_dim)]
     query = [1.0 + k % 3 for k in range(in_dim)]
     output = [sum(w * q for w, q in zip(row, query + [1.0] * bias, strict=True)) for row in rows]
+    payload = panels(rows, "<16f", 0.0)
+    return assemble(1, 1, bias, in_dim, out_dim, training, prefix, query, output, payload)
+
+
+def int8_image(dim: int, bias: bool, training: bytes) -> bytes:
+    """The same adapter as its difference from the identity, in eight bits."""
+    rows = [[64 * (r == k + 1) for k in range(dim)] for r in range(dim)]
+    scales = [[1 / 128] for _ in range(dim)]
+    biases = [[0.25] for _ in range(dim)]
+    query = [1.0 + k % 3 for k in range(dim)]
+    output = [q + sum(d * q for d, q in zip(row, query, strict=True)) / 128 + 0.25 * bias for row, q in zip(rows, query, strict=True)]
+    payload = panels(scales, "<16f", 0.0) + (panels(biases, "<16f", 0.0) if bias else b"") + panels(rows, "<16b", 0)
+    return assemble(2, 3, bias, dim, dim, training, "", query, output, payload)
+
+
+def panels(rows: list[list], form: str, zero: float) -> bytes:
+    """Sixteen rows side by side, column after column."""
+    cols, out = len(rows[0]), b""
+    for first in range(0, len(rows), LANES):
+        panel = rows[first : first + LANES]
+        panel += [[zero] * cols] * (LANES - len(panel))
+        out += b"".join(struct.pack(form, *(row[k] for row in panel)) for k in range(cols))
+    return out
+
+
+def assemble(
+    kind: int, dtype: int, bias: bool, in_dim: int, out_dim: int, training: bytes, prefix: str,
+    query: list[float], output: list[float], payload: bytes,
+) -> bytes:
     metadata = varint(1) + text("seed 1") + text("a/model") + text(prefix) + text("") + b"\0\1" + training
     metadata += floats(query) + floats(output)
-    payload = b""
-    for first in range(0, out_dim, LANES):
-        panel = rows[first : first + LANES]
-        panel += [[0.0] * cols] * (LANES - len(panel))
-        payload += b"".join(struct.pack("<16f", *(row[k] for row in panel)) for k in range(cols))
     offset = (64 + len(metadata) + 63) // 64 * 64
-    header = b"\x89QADP\r\n\x1a" + struct.pack("<HBBIIIIII", 1, 1, 1, bias, in_dim, out_dim, 0, len(metadata), offset)
+    header = b"\x89QADP\r\n\x1a" + struct.pack("<HBBIIIIII", 1, kind, dtype, bias, in_dim, out_dim, 0, len(metadata), offset)
     header += struct.pack("<IQIQ", zlib.crc32(metadata), len(payload), zlib.crc32(payload), 0)
     header += struct.pack("<I", zlib.crc32(header))
     return header + metadata + bytes(offset - 64 - len(metadata)) + payload
@@ -65,6 +88,8 @@ def images() -> dict[str, bytes]:
         "smallest": image(1, 1, False, b"\0"),
         "bias": image(3, 2, True, b"\0", "query: "),
         "two_panels": image(2, 17, True, run + b"\0"),
+        "int8": int8_image(3, True, run + b"\0"),
+        "int8_two_panels": int8_image(17, False, b"\0"),
         "validated": image(5, 5, True, validated, "Represent this sentence: "),
     }
     whole = good["bias"]

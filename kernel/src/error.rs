@@ -117,6 +117,18 @@ pub enum Error {
         /// Its offset in bytes from the start of the image.
         offset: usize,
     },
+    /// An image holds another kind of adapter than it was opened as.
+    StoredAs {
+        /// How its numbers are stored.
+        dtype: &'static str,
+    },
+    /// A value of an image is outside of what may stand there.
+    Range {
+        /// Which quantity.
+        what: &'static str,
+        /// The row it belongs to.
+        row: usize,
+    },
     /// An image is little-endian and this machine is not, so its payload cannot be borrowed in place.
     ByteOrder,
     /// An image's metadata cannot be decoded or encoded.
@@ -185,6 +197,8 @@ impl fmt::Display for Error {
             }
             Self::MetadataSchema { found } => write!(f, "metadata schema {found} is not known to this build"),
             Self::Padding { offset } => write!(f, "byte {offset} of the image must be zero and is not"),
+            Self::StoredAs { dtype } => write!(f, "the adapter is stored in {dtype}: open it as such"),
+            Self::Range { what, row } => write!(f, "{what} of row {row} is out of range"),
             Self::ByteOrder => {
                 f.write_str("this machine is big-endian: copy the payload instead of borrowing it")
             }

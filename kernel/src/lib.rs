@@ -38,6 +38,7 @@ mod simd;
 mod tile;
 #[cfg(feature = "train")]
 mod train;
+mod transform;
 mod transpose;
 
 #[cfg(feature = "train")]
@@ -61,6 +62,7 @@ pub use train::{
     Anchor, Batch, DocumentBlocks, Documents, Join, NormForm, SingleThread, StepReport, Trainer, ahead_len,
     norm_form, scratch_len, streaming_scratch_len,
 };
+pub use transform::Transform;
 
 // Whatever is held in flash or in a static, or is used by an interrupt, may be shared.
 const _: () = {

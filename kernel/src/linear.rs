@@ -4,6 +4,7 @@ use crate::error::Error;
 use crate::forward::forward;
 use crate::lanes::{LANES, Lanes, MAX_DIM, PanelMatrix, check_dim, check_len, panel_len, panels};
 use crate::simd::{Level, check_subnormals, dispatch};
+use crate::transform::Transform;
 
 /// How many [`Lanes`] the weight of a dense adapter takes; the bias, if any, is its last column.
 #[must_use]
@@ -202,6 +203,24 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Linear<S> {
     /// The weight's storage. Padding rows must stay `+0`.
     pub fn weight_lanes_mut(&mut self) -> &mut [Lanes] {
         self.weight.as_lanes_mut()
+    }
+}
+
+impl<S: AsRef<[Lanes]>> Transform for Linear<S> {
+    fn in_dim(&self) -> usize {
+        self.in_dim
+    }
+
+    fn out_dim(&self) -> usize {
+        self.weight.rows()
+    }
+
+    fn apply_batch(&self, queries: &[f32], outputs: &mut [f32]) -> Result<(), Error> {
+        self.apply_batch(queries, outputs)
+    }
+
+    fn apply_panel(&self, panel: usize, query: &[f32]) -> Result<Lanes, Error> {
+        self.apply_panel(panel, query)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::math;
 use crate::retrieve::{Found, TopK};
 use crate::simd::{Level, Simd, check_subnormals, dispatch};
 use crate::tile::product_rows;
+use crate::transform::Transform;
 
 /// Sixteen IEEE 754 binary16 numbers, by their bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
@@ -160,6 +161,36 @@ impl<'a> Int8Linear<'a> {
         self.dim
     }
 
+    /// Whether there is a bias.
+    #[must_use]
+    pub const fn has_bias(&self) -> bool {
+        self.bias.is_some()
+    }
+
+    /// The SIMD level it runs on.
+    #[must_use]
+    pub const fn level(&self) -> Level {
+        self.level
+    }
+
+    /// The difference from the identity: [`panel_len(dim, dim)`](panel_len) elements.
+    #[must_use]
+    pub const fn values(&self) -> &'a [ByteLanes] {
+        self.values
+    }
+
+    /// What 1 stands for in each row: [`panels(dim)`](panels) elements.
+    #[must_use]
+    pub const fn scales(&self) -> &'a [Lanes] {
+        self.scales
+    }
+
+    /// The bias: [`panels(dim)`](panels) elements.
+    #[must_use]
+    pub const fn bias(&self) -> Option<&'a [Lanes]> {
+        self.bias
+    }
+
     /// `output = query + s ∘ (Δ8 query) + b`.
     ///
     /// # Errors
@@ -168,20 +199,78 @@ impl<'a> Int8Linear<'a> {
         check_len("query", self.dim, query.len())?;
         check_len("output", self.dim, output.len())?;
         dispatch!(self.level, s => narrow_product(s, self.values, query, |panel, acc| {
-            let mut own = Lanes::ZERO;
-            for (place, &value) in own.0.iter_mut().zip(query.iter().skip(panel * LANES)) {
-                *place = value;
-            }
-            let scale = self.scales.get(panel).copied().unwrap_or(Lanes::ZERO);
-            let mut out = s.fma(s.load(&scale), acc, s.load(&own));
-            if let Some(bias) = self.bias.and_then(|bias| bias.get(panel)) {
-                out = s.add(out, s.load(bias));
-            }
-            for (place, value) in output.iter_mut().skip(panel * LANES).zip(s.to_lanes(out).0) {
+            let lanes = self.finish(s, panel, acc, query);
+            for (place, value) in output.iter_mut().skip(panel * LANES).zip(lanes.0) {
                 *place = value;
             }
         }));
         Ok(())
+    }
+
+    /// Transforms `rows × dim` queries into as many outputs, both row-major: each as [`apply`](Self::apply) does.
+    ///
+    /// # Errors
+    /// [`Error::Length`] when `queries` is not a whole number of rows, or `outputs` has not as many; `outputs` is as
+    /// before.
+    pub fn apply_batch(&self, queries: &[f32], outputs: &mut [f32]) -> Result<(), Error> {
+        let dim = self.dim.max(1);
+        check_len("queries", queries.len() / dim * dim, queries.len())?;
+        check_len("outputs", queries.len(), outputs.len())?;
+        for (query, output) in queries.chunks_exact(dim).zip(outputs.chunks_exact_mut(dim)) {
+            self.apply(query, output)?;
+        }
+        Ok(())
+    }
+
+    /// Sixteen outputs, rows `16 panel .. 16 panel + 15`, of one query; rows past `dim` are `+0`.
+    ///
+    /// # Errors
+    /// [`Error::Length`] when `query` has not `dim` elements or there is no such panel.
+    pub fn apply_panel(&self, panel: usize, query: &[f32]) -> Result<Lanes, Error> {
+        check_len("query", self.dim, query.len())?;
+        let values = panel
+            .checked_mul(self.dim)
+            .and_then(|start| self.values.get(start..))
+            .and_then(|rest| rest.get(..self.dim))
+            .ok_or(Error::Length { what: "panel", needed: panels(self.dim), given: panel })?;
+        let mut output = Lanes::ZERO;
+        dispatch!(self.level, s => narrow_product(s, values, query, |_, acc| {
+            output = self.finish(s, panel, acc, query);
+        }));
+        Ok(output)
+    }
+
+    /// What a panel's product becomes: times the scales, plus the query's own elements, plus the bias.
+    #[inline(always)]
+    fn finish<S: Simd>(&self, s: S, panel: usize, acc: S::F32, query: &[f32]) -> Lanes {
+        let mut own = Lanes::ZERO;
+        for (place, &value) in own.0.iter_mut().zip(query.iter().skip(panel * LANES)) {
+            *place = value;
+        }
+        let scale = self.scales.get(panel).copied().unwrap_or(Lanes::ZERO);
+        let mut out = s.fma(s.load(&scale), acc, s.load(&own));
+        if let Some(bias) = self.bias.and_then(|bias| bias.get(panel)) {
+            out = s.add(out, s.load(bias));
+        }
+        s.to_lanes(out)
+    }
+}
+
+impl Transform for Int8Linear<'_> {
+    fn in_dim(&self) -> usize {
+        self.dim
+    }
+
+    fn out_dim(&self) -> usize {
+        self.dim
+    }
+
+    fn apply_batch(&self, queries: &[f32], outputs: &mut [f32]) -> Result<(), Error> {
+        self.apply_batch(queries, outputs)
+    }
+
+    fn apply_panel(&self, panel: usize, query: &[f32]) -> Result<Lanes, Error> {
+        self.apply_panel(panel, query)
     }
 }
 
@@ -607,7 +696,18 @@ mod tests {
                         let bias = biases.map(|bias| bias[p].0[lane]);
                         let defined = reference_int8_forward(delta, scales[p].0[lane], bias, &query, r);
                         assert_eq!(found.to_bits(), defined.to_bits(), "{} {dim} {r}", level.name());
+                        let panel = stored.apply_panel(p, &query).unwrap();
+                        assert_eq!(panel.0[lane].to_bits(), found.to_bits(), "{} {dim} {r}", level.name());
                     }
+                    let last = stored.apply_panel(panels(dim) - 1, &query).unwrap();
+                    let padding = &last.0[(dim - 1) % LANES + 1..];
+                    assert!(padding.iter().all(|lane| lane.to_bits() == 0), "{} {dim}", level.name());
+                    let queries = [&query[..], &values(dim, 10)[..]].concat();
+                    let mut outputs = vec![f32::NAN; 2 * dim];
+                    stored.apply_batch(&queries, &mut outputs).unwrap();
+                    assert_eq!(outputs[..dim], output, "{} {dim}", level.name());
+                    stored.apply(&queries[dim..], &mut output).unwrap();
+                    assert_eq!(outputs[dim..], output, "{} {dim}", level.name());
                 }
             }
         }

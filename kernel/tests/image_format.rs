@@ -245,7 +245,7 @@ fn rejects_every_header_field_that_is_wrong_though_its_checksum_is_right() {
     assert_eq!(u32::try_from(MAX_METADATA_LEN), Ok(big));
     let cases: &[(usize, &[u8], Error)] = &[
         (10, &[0], header("kind", 0)),
-        (10, &[2], header("kind", 2)),
+        (10, &[2], header("dtype", 1)), // a residual is int8
         (10, &[3], header("kind", 3)),
         (10, &[4], header("kind", 4)),
         (10, &[255], header("kind", 255)),
