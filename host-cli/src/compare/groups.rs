@@ -1,8 +1,10 @@
 //! Groups of queries that are looked at apart.
 
+use core::fmt;
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
 
 use crate::contents::Contents;
 use crate::failure::Failure;
@@ -54,9 +56,9 @@ impl GroupFile {
             .map_err(|_| refused("the text is not UTF-8; save it again as UTF-8".to_owned()))?;
         let mut read = Self { queries: Ids::default(), names: Ids::default(), groups: Vec::new() };
         if text.trim_start().starts_with('{') {
-            let object: Map<String, Value> = serde_json::from_str(text)
+            let Entries(entries) = serde_json::from_str(text)
                 .map_err(|error| refused(format!("{error}; expected {EXPECTED}")))?;
-            for (query, group) in &object {
+            for (query, group) in &entries {
                 let Value::String(group) = group else {
                     return Err(refused(format!("{}: expected the name of a group", quoted(query))));
                 };
@@ -116,6 +118,33 @@ impl GroupFile {
     }
 }
 
+/// The entries of a JSON object in their order, also those of the same key.
+struct Entries(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EntriesVisitor;
+
+        impl<'de> Visitor<'de> for EntriesVisitor {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object {query id: group}")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+
+        deserializer.deserialize_map(EntriesVisitor)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +180,7 @@ mod tests {
             ("a x\n", "line 1: found 1 columns"),
             ("a\tx\na\ty\n", "line 2: the query \"a\" is there twice"),
             ("a\t\n", "line 1: the group of \"a\" is empty"),
+            ("{\"a\": \"x\", \"a\": \"y\"}", "the query \"a\" is there twice"),
             ("{\"a\": 1}", "\"a\": expected the name of a group"),
             ("{\"a\": \"x\"", "expected a JSON object"),
             ("z\tx\n", "none of the queries is in it (the first is \"a\")"),
