@@ -55,7 +55,12 @@ pub(super) fn render(
         subject: if adapter.is_some() { Subject::Adapter } else { Subject::BaseAlone },
         evidence: Evidence::Unseen,
         splits: vec![split],
-        looked_at: LookedAt { comparison: &split.all, parts, files: vec![task.file()] },
+        looked_at: LookedAt {
+            comparison: &split.all,
+            parts,
+            files: vec![task.file()],
+            reading: &options.common.reading,
+        },
         verdict: None,
         curves: Vec::new(),
         tried: Vec::new(),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use unicode_segmentation::UnicodeSegmentation as _;
 
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, Purpose, ReadingOptions};
 use crate::failure::Failure;
 use crate::texts::TextKey;
 
@@ -19,15 +19,19 @@ const MOST_OF_ID: usize = 60;
 pub(super) struct Excerpts(HashMap<TextKey, String>);
 
 impl Excerpts {
-    /// Reads the texts with these keys from `files`, of which each may have some.
+    /// Reads the texts with these keys from `files`, of which each may have some, as `options` say.
     ///
     /// # Errors
     ///
-    /// As [`Dataset::load_with_texts`].
-    pub(super) fn read(files: &[&Path], keys: &HashSet<TextKey>) -> Result<Self, Failure> {
+    /// As [`Dataset::read_with_texts`].
+    pub(super) fn read(
+        files: &[&Path],
+        keys: &HashSet<TextKey>,
+        options: &ReadingOptions,
+    ) -> Result<Self, Failure> {
         let mut excerpts = HashMap::new();
         for file in files {
-            let dataset = Dataset::load_with_texts(file, keys)?;
+            let dataset = Dataset::read_with_texts(file, keys, options, Purpose::Everything)?;
             for (texts, most) in [(&dataset.queries, MOST_OF_QUERY), (&dataset.corpus, MOST_OF_DOCUMENT)] {
                 for (key, text) in texts.keys.iter().zip(texts.texts()).filter(|(_, text)| !text.is_empty()) {
                     excerpts.entry(*key).or_insert_with(|| shortened(text, most));

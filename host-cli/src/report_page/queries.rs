@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::chart::Tone;
 use super::excerpts::{Excerpts, shown_id};
 use super::headline::{number, rank as rank_words, signed};
+use crate::dataset::ReadingOptions;
 use crate::failure::Failure;
 use crate::fit::Adapter;
 use crate::metrics::{DEPTH, Evaluation, Metric};
@@ -26,6 +27,8 @@ pub(crate) struct LookedAt<'a> {
     pub(crate) parts: Vec<Part<'a>>,
     /// The data set files in which their texts stand.
     pub(crate) files: Vec<&'a Path>,
+    /// How these are read.
+    pub(crate) reading: &'a ReadingOptions,
 }
 
 /// Queries that were measured with one adapter.
@@ -236,7 +239,7 @@ pub(super) fn show(
         let documents = of(change).into_iter().flatten().flat_map(|shown| &shown.0);
         keys.extend(documents.map(|&(_, document, _)| task.corpus().text(document)));
     }
-    let excerpts = Excerpts::read(&looked_at.files, &keys)?;
+    let excerpts = Excerpts::read(&looked_at.files, &keys, looked_at.reading)?;
 
     let shown_query = |change: &QueryChange| {
         let task = looked_at.parts[change.part].task;

@@ -244,7 +244,12 @@ impl Outline<'_> {
             subject: self.subject,
             evidence: self.evidence,
             splits: core::iter::once(looked_at).chain(others).collect(),
-            looked_at: LookedAt { comparison: &looked_at.all, parts: self.parts, files },
+            looked_at: LookedAt {
+                comparison: &looked_at.all,
+                parts: self.parts,
+                files,
+                reading: &options.common.reading,
+            },
             verdict: self.verdict,
             curves: self.curves,
             tried: self.tried,
