@@ -31,6 +31,8 @@ pub struct Outcome {
     pub choice: Choice,
     /// The base, and the adapters that were made without them, on the queries of the outer folds.
     pub measured: Option<Comparison>,
+    /// These adapters, one for each outer fold.
+    pub outer: Vec<Adapter>,
     /// How varied the rankings of these are, of the base and of the adapters.
     pub variety: Option<(f64, f64)>,
 }
@@ -76,7 +78,7 @@ pub fn run(
         journal.finish(trials, &choice, &adapter)?;
         Ok((choice, adapter))
     };
-    let mut measured = Vec::new();
+    let (mut measured, mut adapters) = (Vec::new(), Vec::new());
     let (mut shown_by_base, mut shown) = (BTreeSet::new(), BTreeSet::new());
     let (mut queries, mut documents) = (0, 0);
     for outer in &plan.outer {
@@ -85,11 +87,18 @@ pub fn run(
         measured.push(Comparison::measure(index, task, Some(&adapter))?);
         shown_by_base.append(&mut distinct_shown(index, task, None)?);
         shown.append(&mut distinct_shown(index, task, Some(&adapter))?);
+        adapters.push(adapter);
         queries += task.queries().len();
         documents = task.corpus().len();
     }
     let (choice, adapter) = follow(&plan.last)?;
     let share = |shown: &BTreeSet<u32>| variety(shown.len(), queries, documents);
     let variety = (queries > 0).then(|| (share(&shown_by_base), share(&shown)));
-    Ok(Outcome { adapter, choice, measured: measured.into_iter().reduce(Comparison::and), variety })
+    Ok(Outcome {
+        adapter,
+        choice,
+        measured: measured.into_iter().reduce(Comparison::and),
+        outer: adapters,
+        variety,
+    })
 }

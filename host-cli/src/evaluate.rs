@@ -1,5 +1,6 @@
 //! `host-cli evaluate`: the base, and an adapter if given, on a data set; or a run file.
 
+mod page;
 mod retrievers;
 
 use std::path::Path;
@@ -9,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::adapter_file::AdapterFile;
 use crate::failure::Failure;
-use crate::files::check_output;
+use crate::files::{check_output, write_atomically};
 use crate::judging::Judgements;
 use crate::lint;
 use crate::metrics::Gain;
@@ -18,6 +19,7 @@ use crate::parallel::available_threads;
 use crate::per_query::{self, PerQuery};
 use crate::ranking::Index;
 use crate::report::{self, Comparison, SHOWN, SplitReport, json_object};
+use crate::report_page;
 use crate::trec::run::{self, Run};
 use crate::vector_source::VectorSource;
 
@@ -30,11 +32,16 @@ pub(crate) const BASE: &str = "base";
 ///
 /// [`Failure::Input`] for data or an adapter that cannot be used; [`Failure::Output`].
 pub fn run(options: &EvaluateOptions, level: Level, note: &mut dyn FnMut(&str)) -> Result<String, Failure> {
-    for output in [&options.predictions, &options.per_query].into_iter().flatten() {
+    for output in [&options.predictions, &options.per_query, &options.report].into_iter().flatten() {
         check_output(output, options.force)?;
     }
     if options.predictions.is_some() && options.predictions == options.per_query {
         return Err(Failure::Usage("--predictions and --per-query name the same file".to_owned()));
+    }
+    for (flag, other) in [("--predictions", &options.predictions), ("--per-query", &options.per_query)] {
+        if options.report.is_some() && options.report == *other {
+            return Err(Failure::Usage(format!("--report and {flag} name the same file")));
+        }
     }
     if let Some(file) = &options.run {
         return judge_run(file, options, note);
@@ -44,6 +51,9 @@ pub fn run(options: &EvaluateOptions, level: Level, note: &mut dyn FnMut(&str)) 
     };
     if !options.compare.is_empty() {
         return retrievers::run(dataset, options, level, note);
+    }
+    if let Some(page) = &options.report {
+        report_page::check(page, options.force, &[dataset])?;
     }
     let file = options.adapter.as_deref().map(|path| AdapterFile::open(path, level)).transpose()?;
     let common = &options.common;
@@ -92,6 +102,10 @@ pub fn run(options: &EvaluateOptions, level: Level, note: &mut dyn FnMut(&str)) 
         run::save(file, options.force, &system, &task, &rankings)?;
     }
     let split = SplitReport { name: stem(task.file()), all, groups: Vec::new() };
+    if let Some(path) = &options.report {
+        let page = page::render(options, &split, &task, &index, adapter.as_ref().zip(file.as_ref()))?;
+        write_atomically(path, options.force, |out| out.write_all(page.as_bytes()))?;
+    }
     Ok(if options.common.json {
         format!("{}\n", json_object(&[split], &json!({ "gain": rules.gain })))
     } else {

@@ -1,8 +1,10 @@
 //! Fits an adapter to the pairs of a task: the recipe around the kernel's training step.
 
+mod loss_curve;
 mod state;
 
 use clap::ValueEnum;
+pub use loss_curve::LossCurve;
 use query_adapter::sample::epoch_order;
 use query_adapter::{
     Anchor, Decay, Error, Join, Lanes, Level, Linear, NormForm, Optimizer, OptimizerKind, Schedule,
@@ -275,6 +277,8 @@ pub struct Fit {
     pub kept_epoch: u32,
     /// All epochs in order.
     pub epochs: Vec<Epoch>,
+    /// The losses of all steps.
+    pub losses: LossCurve,
     /// Steps taken.
     pub steps: u32,
     /// Pairs trained on.
@@ -466,6 +470,7 @@ struct Run {
     /// The adapter after the last epoch.
     last: Adapter,
     epochs: Vec<Epoch>,
+    losses: LossCurve,
     steps: u32,
     pairs: usize,
     queries_visited: usize,
@@ -475,8 +480,17 @@ struct Run {
 impl Run {
     /// The fit that keeps `adapter`, or the last one, from epoch `kept_epoch`.
     fn kept(self, kept_epoch: u32, adapter: Option<Adapter>) -> Fit {
-        let Self { last, epochs, steps, pairs, queries_visited, notes } = self;
-        Fit { adapter: adapter.unwrap_or(last), kept_epoch, epochs, steps, pairs, queries_visited, notes }
+        let Self { last, epochs, losses, steps, pairs, queries_visited, notes } = self;
+        Fit {
+            adapter: adapter.unwrap_or(last),
+            kept_epoch,
+            epochs,
+            losses,
+            steps,
+            pairs,
+            queries_visited,
+            notes,
+        }
     }
 }
 
@@ -529,10 +543,10 @@ fn run<J: Join>(
     if settings.recipe == Recipe::Single {
         trainer.set_anchor(Anchor::Identity)?;
     }
-    let (mut at, mut epochs) = (Position::begin(1), Vec::new());
+    let (mut at, mut epochs, mut losses) = (Position::begin(1), Vec::new(), LossCurve::new(steps));
     if let Some(from) = from {
         from.restore(&mut trainer)?;
-        (at, epochs) = (from.position(), from.epochs.to_vec());
+        (at, epochs, losses) = (from.position(), from.epochs.to_vec(), from.losses.clone().into_owned());
         let before = epochs.len() * steps_per_epoch + at.step as usize;
         if epochs.len() + 1 != at.epoch as usize || before != from.steps as usize || from.steps > steps {
             return Err(not_of_this_run("its counts of steps and epochs do not fit together"));
@@ -594,6 +608,7 @@ fn run<J: Join>(
             at.step = step;
             at.loss_sum += f64::from(report.loss) * weight;
             at.weight_sum += weight;
+            losses.add(trainer.state().steps, report.loss);
             if let Some(average) = &mut average {
                 average.offer(trainer.adapter(), epoch, step as usize, steps_per_epoch);
             }
@@ -606,19 +621,33 @@ fn run<J: Join>(
             };
             observe(Event::Step(last))?;
             pause("step");
-            observe(Event::Between(&FitState::of(at, &trainer, &epochs, average.as_ref(), look.best())))?;
+            observe(Event::Between(&FitState::of(
+                at,
+                &trainer,
+                &epochs,
+                &losses,
+                average.as_ref(),
+                look.best(),
+            )))?;
         }
         let adapter = average.as_ref().map_or(trainer.adapter(), Average::mean);
         let done = Epoch { loss: at.loss_sum / at.weight_sum, validation_ndcg: look.look(epoch, adapter)? };
         observe(Event::Epoch(last, &done))?;
         epochs.push(done);
         at = Position::begin(epoch.saturating_add(1));
-        observe(Event::Between(&FitState::of(at, &trainer, &epochs, average.as_ref(), look.best())))?;
+        observe(Event::Between(&FitState::of(
+            at,
+            &trainer,
+            &epochs,
+            &losses,
+            average.as_ref(),
+            look.best(),
+        )))?;
     }
 
     let queries_visited = visited.iter().filter(|&&visited| visited).count();
     let last = average.map_or_else(|| trainer.adapter().clone(), |average| average.mean().clone());
-    Ok(Run { last, epochs, steps, pairs: pairs.len(), queries_visited, notes })
+    Ok(Run { last, epochs, losses, steps, pairs: pairs.len(), queries_visited, notes })
 }
 
 pub(crate) fn ndcg_values(

@@ -47,6 +47,7 @@ pub mod qrels;
 pub mod quantize;
 pub mod ranking;
 pub mod report;
+mod report_page;
 pub mod retrieval_task;
 pub mod run_log;
 pub mod significance;

@@ -218,7 +218,10 @@ pub struct TrainOptions {
     /// Adapter file to write
     #[arg(long, short, value_name = "FILE", default_value = "adapter.qad")]
     pub output: PathBuf,
-    /// Overwrite the output, the log and the rankings if they exist
+    /// Page to write, an HTML file that shows whether the adapter helped, how surely, and where it hurt
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Overwrite the output, the log, the rankings and the report if they exist
     #[arg(long)]
     pub force: bool,
     /// File for a log of the run, as JSON Lines: settings and shapes, steps, epochs, result
@@ -417,6 +420,9 @@ pub struct EvaluateOptions {
     /// File for the values of each query: CSV where its name ends in .csv, else JSON Lines
     #[arg(long, value_name = "FILE")]
     pub per_query: Option<PathBuf>,
+    /// Page to write, an HTML file that shows whether the adapter helped, how surely, and where it hurt
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["compare", "run"])]
+    pub report: Option<PathBuf>,
     /// Overwrite these files if they exist
     #[arg(long)]
     pub force: bool,

@@ -2,6 +2,7 @@
 
 mod automatic;
 mod dry_run;
+mod page;
 
 use core::fmt::Write;
 use core::num::NonZeroUsize;
@@ -24,7 +25,7 @@ use crate::dataset::Purpose;
 use crate::embed::Origin;
 use crate::evaluate::stem;
 use crate::failure::Failure;
-use crate::files::{check_output, place_of};
+use crate::files::{check_output, place_of, write_atomically};
 use crate::fit::{
     Adapter, Event, Fit, FitState, Progress, Recipe, Settings, fit, optimizer_name, require_negatives,
 };
@@ -61,6 +62,7 @@ pub fn run(options: &TrainOptions, level: Level, note: &mut dyn FnMut(&str)) -> 
     if options.configuration.print_config {
         return Ok(document(&effective(options, recipe(options, note)?)));
     }
+    page::check(options)?;
     if options.configuration.dry_run {
         check_output(&options.output, options.force)?;
         return run_logged(options, level, note, &mut None);
@@ -72,6 +74,7 @@ pub fn run(options: &TrainOptions, level: Level, note: &mut dyn FnMut(&str)) -> 
         log.map(|file| Claim::take(file, options.force || resume)).transpose()?,
         options.checkpoints.claim(options.force)?,
         options.predictions.as_deref().map(|file| Claim::take(file, options.force)).transpose()?,
+        options.report.as_ref().map(|file| Claim::take(file, options.force)).transpose()?,
     );
     let mut log =
         log.map(|file| RunLog::create(file, options.force, resume, options.log_every)).transpose()?;
@@ -92,6 +95,7 @@ fn require_distinct(options: &TrainOptions) -> Result<(), Failure> {
     let files = [
         ("--output", Some(&options.output)),
         ("--log", options.log.as_ref()),
+        ("--report", options.report.as_ref()),
         ("--checkpoint", options.checkpoints.checkpoint.as_ref()),
         ("--predictions", options.predictions.as_ref()),
     ];
@@ -207,6 +211,7 @@ fn run_once(
     log: &mut Option<RunLog>,
 ) -> Result<String, Failure> {
     let settings = settings(options, recipe);
+    let data = page::Data::of(&tasks);
     let Tasks { train: whole, validation: given_validation, test, origin } = tasks;
     require_negatives(&whole, &settings, "training pairs")?;
     let (train, validation) = match given_validation {
@@ -290,16 +295,17 @@ fn run_once(
     }
 
     let trained_on = trained_documents(&train);
+    let test_index = test.as_ref().map(|task| index_of(task, &train, &index, level, threads)).transpose()?;
+    let mut measured: Vec<page::Measured<'_>> = Vec::new();
+    measured.extend(validation.as_ref().map(|(task, index)| ("validation", task, index)));
+    measured.extend(test.as_ref().zip(test_index.as_ref()).map(|(task, index)| ("test", task, index)));
     let mut splits = Vec::new();
-    if let Some((task, index)) = &validation {
-        splits.push(split_report("validation", task, index, &fitted.adapter, &trained_on)?);
-    }
-    if let Some(task) = &test {
-        let index = index_of(task, &train, &index, level, threads)?;
-        splits.push(split_report("test", task, &index, &fitted.adapter, &trained_on)?);
+    for (name, task, index) in &measured {
+        splits.push(split_report(name, task, index, &fitted.adapter, &trained_on)?);
     }
     if splits.is_empty() {
         splits.push(on_training_queries(&train, &index, &fitted.adapter, note)?);
+        measured.push(("train", &train, &index));
     }
     interrupts::check()?;
 
@@ -310,10 +316,23 @@ fn run_once(
     let settings_text = document(&stored(options, recipe.into()));
     let metadata = metadata(options, origin.as_ref(), training, &train, &settings_text);
     let golden = origin.as_ref().map(|origin| origin.golden_vector.as_slice());
-    adapter_file::save(&options.output, options.force, &fitted.adapter, metadata, golden)?;
-    if let (Some(task), Some(_)) = (&test, &options.predictions) {
-        let index = index_of(task, &train, &index, level, threads)?;
-        save_predictions(options, task, &index, &fitted.adapter)?;
+    let bytes = adapter_file::encode(&fitted.adapter, metadata, golden)?;
+    let page = options.report.is_some().then(|| {
+        let (splits, measured) = (&splits, &measured);
+        let finished = page::Finished {
+            options,
+            data,
+            splits,
+            measured,
+            adapter: &fitted.adapter,
+            bytes: &bytes,
+            metadata,
+        };
+        page::of_run(finished, &settings, &fitted)
+    });
+    save(options, &bytes, page.transpose()?)?;
+    if let (Some(task), Some(index), Some(_)) = (&test, &test_index, &options.predictions) {
+        save_predictions(options, task, index, &fitted.adapter)?;
     }
     if let Some(log) = log {
         log.finish(Ok(&fitted))?;
@@ -356,6 +375,15 @@ fn stored(options: &TrainOptions, recipe: RecipeName) -> Vec<Setting> {
         stored.extend(flat_settings(&json!({"validation-share": share})));
     }
     stored
+}
+
+/// Writes the adapter file, and the page if there is one.
+fn save(options: &TrainOptions, adapter: &[u8], page: Option<String>) -> Result<(), Failure> {
+    write_atomically(&options.output, options.force, |out| out.write_all(adapter))?;
+    if let Some((file, page)) = options.report.as_ref().zip(page) {
+        write_atomically(file, options.force, |out| out.write_all(page.as_bytes()))?;
+    }
+    Ok(())
 }
 
 /// The recipe's settings with what the command line says instead.

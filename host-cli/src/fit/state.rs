@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use query_adapter::{Lanes, Level, Linear, OptimizerState, Trainer};
 use serde::{Deserialize, Serialize};
 
-use super::{Adapter, Epoch};
+use super::{Adapter, Epoch, LossCurve};
 use crate::averaging::Average;
 use crate::failure::Failure;
 
@@ -23,6 +23,8 @@ pub struct FitState<'a> {
     pub(super) weight_sum: f64,
     /// The epochs that are over.
     pub(super) epochs: Cow<'a, [Epoch]>,
+    /// The losses so far.
+    pub(super) losses: Cow<'a, LossCurve>,
     /// Steps of the optimiser, and its running products.
     pub(super) steps: u32,
     beta1_power: f32,
@@ -58,6 +60,7 @@ impl<'a> FitState<'a> {
         at: Position,
         trainer: &'a Trainer<Vec<Lanes>>,
         epochs: &'a [Epoch],
+        losses: &'a LossCurve,
         average: Option<&'a Average>,
         best: Option<(u32, &'a Adapter)>,
     ) -> Self {
@@ -68,6 +71,7 @@ impl<'a> FitState<'a> {
             loss_sum: at.loss_sum,
             weight_sum: at.weight_sum,
             epochs: Cow::Borrowed(epochs),
+            losses: Cow::Borrowed(losses),
             steps,
             beta1_power,
             beta2_power,

@@ -10,8 +10,8 @@ use query_adapter::image::{Training, Validation};
 use serde_json::json;
 
 use super::{
-    TOOL, Tasks, dry_run, index_of, metadata, on_training_queries, progress_bar, save_predictions,
-    split_report, stored, trained_documents,
+    TOOL, Tasks, dry_run, index_of, metadata, on_training_queries, page, progress_bar, save,
+    save_predictions, split_report, stored, trained_documents,
 };
 use crate::adapter_file;
 use crate::auto::choice::{Choice, Machine, Member, Tried};
@@ -45,6 +45,7 @@ pub(super) fn run(
     note: &mut dyn FnMut(&str),
     log: &mut Option<RunLog>,
 ) -> Result<String, Failure> {
+    let data = page::Data::of(&tasks);
     let Tasks { train, validation, test, origin } = tasks;
     require_negatives(&train, &Settings::single(), "training pairs")?;
     let threads = options.common.threads.unwrap_or_else(available_threads);
@@ -124,18 +125,21 @@ pub(super) fn run(
     let chosen = !outcome.choice.members.is_empty();
     let accepted = chosen && (verdict.is_better() || options.auto.accept_uncertain);
     let adapter = if accepted { outcome.adapter } else { identity(train.dim(), false, level)? };
-    let mut splits = Vec::new();
-    if let Some(measured) = outcome.measured {
-        splits.push(SplitReport { name: "held out".to_owned(), all: measured, groups: Vec::new() });
+    let test_index = test.as_ref().map(|task| index_of(task, &train, &index, level, threads)).transpose()?;
+    let (mut splits, mut measured): (Vec<_>, Vec<page::Measured<'_>>) = (Vec::new(), Vec::new());
+    if let Some(all) = outcome.measured {
+        splits.push(SplitReport { name: "held out".to_owned(), all, groups: Vec::new() });
+        measured.push(("held out", &train, &index));
     }
-    if let Some(task) = &test {
+    if let Some((task, index)) = test.as_ref().zip(test_index.as_ref()) {
         let trained_on = trained_documents(&plan.last.refit_on);
-        let index = index_of(task, &train, &index, level, threads)?;
-        splits.push(split_report("test", task, &index, &adapter, &trained_on)?);
+        splits.push(split_report("test", task, index, &adapter, &trained_on)?);
+        measured.push(("test", task, index));
     }
 
     if splits.is_empty() {
         splits.push(on_training_queries(&train, &index, &adapter, note)?);
+        measured.push(("train", &train, &index));
     }
 
     interrupts::check()?;
@@ -153,10 +157,25 @@ pub(super) fn run(
     let settings_text = document(&stored(options, RecipeName::Auto));
     let metadata = metadata(options, origin.as_ref(), training, &train, &settings_text);
     let golden = origin.as_ref().map(|origin| origin.golden_vector.as_slice());
-    adapter_file::save(&options.output, options.force, &adapter, metadata, golden)?;
-    if let (Some(task), Some(_)) = (&test, &options.predictions) {
-        let index = index_of(task, &train, &index, level, threads)?;
-        save_predictions(options, task, &index, &adapter)?;
+    let bytes = adapter_file::encode(&adapter, metadata, golden)?;
+    let page = options.report.is_some().then(|| {
+        let (splits, measured) = (&splits, &measured);
+        let finished =
+            page::Finished { options, data, splits, measured, adapter: &adapter, bytes: &bytes, metadata };
+        let automatic = page::Automatic {
+            plan: &plan,
+            trials: &trials,
+            choice: &outcome.choice,
+            outer: &outcome.outer,
+            verdict: &verdict,
+            control: control.as_ref(),
+            accepted,
+        };
+        page::of_auto(finished, &automatic)
+    });
+    save(options, &bytes, page.transpose()?)?;
+    if let (Some(task), Some(index), Some(_)) = (&test, &test_index, &options.predictions) {
+        save_predictions(options, task, index, &adapter)?;
     }
     if let Some(log) = log {
         log.finish_auto(&result.value(options))?;

@@ -23,6 +23,7 @@ mod manual;
 mod output;
 mod quantize;
 mod refusals;
+mod report;
 mod scale;
 #[cfg(all(feature = "models", feature = "endpoint"))]
 mod service;
