@@ -8,8 +8,8 @@ use query_adapter::{Lanes, Level};
 use serde_json::{Map, Value, json};
 
 use crate::adapter_file::AdapterFile;
+use crate::claims::Claim;
 use crate::failure::Failure;
-use crate::files::check_output;
 use crate::judging::Judgements;
 use crate::metrics::Gain;
 use crate::options::EvaluateOptions;
@@ -29,12 +29,12 @@ pub(crate) const BASE: &str = "base";
 ///
 /// [`Failure::Input`] for data or an adapter that cannot be used; [`Failure::Output`].
 pub fn run(options: &EvaluateOptions, level: Level, note: &mut dyn FnMut(&str)) -> Result<String, Failure> {
-    for output in [&options.predictions, &options.per_query].into_iter().flatten() {
-        check_output(output, options.force)?;
-    }
     if options.predictions.is_some() && options.predictions == options.per_query {
         return Err(Failure::Usage("--predictions and --per-query name the same file".to_owned()));
     }
+    let outputs = [&options.predictions, &options.per_query].into_iter().flatten();
+    let claims = outputs.map(|output| Claim::take(output, options.force));
+    let _claims = claims.collect::<Result<Vec<_>, _>>()?;
     if let Some(file) = &options.run {
         return judge_run(file, options, note);
     }
