@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use query_adapter::Level;
 
+use crate::claims::Claim;
 use crate::failure::Failure;
-use crate::files::check_output;
 use crate::ids::Ids;
 use crate::json::quoted;
 use crate::judging::{Answers, Judgements, JudgingOptions};
@@ -120,9 +120,8 @@ struct Difference {
 /// [`Failure::Usage`] for systems that are malformed, too few or without what they are measured on; [`Failure::Input`] for files that
 /// cannot be used or systems that did not answer the same queries; [`Failure::Output`].
 pub fn run(options: &CompareOptions, level: Level, note: &mut dyn FnMut(&str)) -> Result<String, Failure> {
-    if let Some(file) = &options.per_query {
-        check_output(file, options.force)?;
-    }
+    let claim = options.per_query.as_ref().map(|file| Claim::take(file, options.force));
+    let _claim = claim.transpose()?;
     let mut systems =
         options.systems.iter().map(|text| System::parse(text)).collect::<Result<Vec<_>, _>>()?;
     if let [only] = &systems[..]

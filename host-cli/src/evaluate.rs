@@ -9,8 +9,9 @@ use query_adapter::Level;
 use serde_json::{Map, Value, json};
 
 use crate::adapter_file::AdapterFile;
+use crate::claims::Claim;
 use crate::failure::Failure;
-use crate::files::{check_output, write_atomically};
+use crate::files::write_atomically;
 use crate::judging::Judgements;
 use crate::lint;
 use crate::metrics::Gain;
@@ -32,17 +33,19 @@ pub(crate) const BASE: &str = "base";
 ///
 /// [`Failure::Input`] for data or an adapter that cannot be used; [`Failure::Output`].
 pub fn run(options: &EvaluateOptions, level: Level, note: &mut dyn FnMut(&str)) -> Result<String, Failure> {
-    for output in [&options.predictions, &options.per_query, &options.report].into_iter().flatten() {
-        check_output(output, options.force)?;
-    }
-    if options.predictions.is_some() && options.predictions == options.per_query {
-        return Err(Failure::Usage("--predictions and --per-query name the same file".to_owned()));
-    }
-    for (flag, other) in [("--predictions", &options.predictions), ("--per-query", &options.per_query)] {
-        if options.report.is_some() && options.report == *other {
-            return Err(Failure::Usage(format!("--report and {flag} name the same file")));
+    let outputs = [
+        ("--predictions", &options.predictions),
+        ("--per-query", &options.per_query),
+        ("--report", &options.report),
+    ];
+    for (at, (flag, file)) in outputs.iter().enumerate() {
+        if let Some((other, _)) = outputs.iter().take(at).find(|(_, other)| file.is_some() && other == file) {
+            return Err(Failure::Usage(format!("{flag} and {other} name the same file")));
         }
     }
+    let claims = outputs.iter().filter_map(|(_, file)| file.as_ref());
+    let claims = claims.map(|file| Claim::take(file, options.force));
+    let _claims = claims.collect::<Result<Vec<_>, _>>()?;
     if let Some(file) = &options.run {
         return judge_run(file, options, note);
     }
