@@ -5,6 +5,7 @@
 
 #include "query_adapter.h"
 #include "square.h"
+#include "square_int8.h"
 
 /* --- made-up numbers and a checksum, as in firmware/workloads ------------------------------------------------------ */
 
@@ -83,14 +84,15 @@ enum { QUERIES = 100 };
 static float query[SQUARE_IN_DIM];
 static float output[SQUARE_OUT_DIM];
 
-static int run_apply(void)
+static int apply_file(const char *workload, const unsigned char *file, size_t len, const float *golden_query,
+                      const float *golden_output)
 {
     qad_adapter adapter;
-    TRY(qad_open(square, SQUARE_LEN, &adapter));
+    TRY(qad_open(file, len, &adapter));
     TRY(qad_verify(&adapter, query, SQUARE_IN_DIM));
-    TRY(qad_apply(&adapter, square_golden_query, SQUARE_IN_DIM, output, SQUARE_OUT_DIM));
+    TRY(qad_apply(&adapter, golden_query, SQUARE_IN_DIM, output, SQUARE_OUT_DIM));
     for (size_t i = 0; i < SQUARE_OUT_DIM; i++)
-        if (output[i] < square_golden_output[i] || output[i] > square_golden_output[i])
+        if (output[i] < golden_output[i] || output[i] > golden_output[i])
             return 1;
     uint64_t state = 2;
     uint32_t crc = ~0u;
@@ -99,8 +101,16 @@ static int run_apply(void)
         TRY(qad_apply_batch(&adapter, query, SQUARE_IN_DIM, output, SQUARE_OUT_DIM));
         crc = crc_values(crc, output, SQUARE_OUT_DIM);
     }
-    report("apply-383-bias", crc);
+    report(workload, crc);
     return 0;
+}
+
+/* The same adapter in f32 and in int8. */
+static int run_apply(void)
+{
+    if (apply_file("apply-383-bias", square, SQUARE_LEN, square_golden_query, square_golden_output) != 0)
+        return 1;
+    return apply_file("apply-383-int8", square_int8, SQUARE_INT8_LEN, square_int8_golden_query, square_int8_golden_output);
 }
 
 /* --- learning ------------------------------------------------------------------------------------------------------ */

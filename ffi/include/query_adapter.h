@@ -157,6 +157,11 @@
 #define QAD_OTHER 19
 
 /**
+ * The adapter file is in int8, and the call takes files in f32 alone.
+ */
+#define QAD_STORED_AS 20
+
+/**
  * Plain gradient descent.
  */
 #define QAD_SGD 1
@@ -211,7 +216,7 @@ typedef struct QAD_ALIGNED(64) qad_lanes {
  */
 typedef struct qad_adapter {
   /**
-   * Its weight, in memory of the caller's.
+   * Its weight, in memory of the caller's: as `dtype` says.
    */
   const struct qad_lanes *weight;
   /**
@@ -234,6 +239,11 @@ typedef struct qad_adapter {
    * Whether there is a bias.
    */
   bool bias;
+  /**
+   * QAD_F32, or QAD_INT8: then the scales are at `weight`, then the bias if there is one, then the values, as in the
+   * adapter file.
+   */
+  int32_t dtype;
 } qad_adapter;
 
 /**
@@ -428,7 +438,7 @@ size_t qad_weight_len(size_t in_dim, size_t out_dim, bool bias);
 
 /**
  * Opens an adapter file where it lies, at a multiple of 64 bytes: in flash, or from `host-cli export`. Its header and
- * metadata are checked, its weights are not read; see `qad_verify`.
+ * metadata are checked, its weights, in f32 or in int8, are not read; see `qad_verify`.
  *
  * # Safety
  * `bytes` points to `len` bytes that stay there, unchanged, as long as the adapter is used. `adapter` can be written.
@@ -437,7 +447,8 @@ int32_t qad_open(const uint8_t *bytes, size_t len, struct qad_adapter *adapter);
 
 /**
  * Opens an adapter file that lies anywhere, on a machine of either byte order, and copies its weights to `weight`, which
- * has as many elements as qad_weight_len says: to go on learning, or where the file cannot stay.
+ * has as many elements as qad_weight_len says: to go on learning, or where the file cannot stay. A file in int8 is
+ * refused: `qad_open` takes it.
  *
  * # Safety
  * `bytes` points to `len` bytes, and `weight` to `weight_len` elements that stay there as long as the adapter is used; the
@@ -461,7 +472,7 @@ int32_t qad_verify(const struct qad_adapter *adapter,
                    size_t scratch_len);
 
 /**
- * Transforms one query: `output = W query + b`.
+ * Transforms one query: `output = W query + b`, or by an adapter in int8 `output = query + s (D query) + b`.
  *
  * # Safety
  * `adapter` has been opened; `query` and `output` point to as many elements as is said.

@@ -1,17 +1,20 @@
 //! Adapters: opened where they lie, checked, applied.
 
-use query_adapter::image::Image;
-use query_adapter::{Lanes, Linear, MAX_DIM, linear_len, normalize_rows};
+use query_adapter::image::{Image, Kind};
+use query_adapter::{
+    ByteLanes, Error, Int8Linear, Lanes, Linear, MAX_DIM, linear_len, normalize_rows, panel_len, panels,
+};
 
+use crate::documents::{QAD_F32, QAD_INT8};
 use crate::level;
 use crate::pointers::{Input, Output, QadLanes, check_apart};
-use crate::status::{QAD_DIMENSION, QAD_LENGTH, QAD_NULL, Refusal, status};
+use crate::status::{QAD_DIMENSION, QAD_LENGTH, QAD_NULL, QAD_SETTING, Refusal, status};
 
 /// An adapter that can be applied. The functions that open it fill it in; it is only to be read.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct QadAdapter {
-    /// Its weight, in memory of the caller's.
+    /// Its weight, in memory of the caller's: as `dtype` says.
     pub weight: *const QadLanes,
     /// The adapter file it is in; null where there is none.
     pub image: *const u8,
@@ -23,30 +26,95 @@ pub struct QadAdapter {
     pub out_dim: usize,
     /// Whether there is a bias.
     pub bias: bool,
+    /// QAD_F32, or QAD_INT8: then the scales are at `weight`, then the bias if there is one, then the values, as in the
+    /// adapter file.
+    pub dtype: i32,
+}
+
+/// Where an adapter's weight lies.
+enum Weight {
+    F32(Input<Lanes>),
+    Int8 { scales: Input<Lanes>, bias: Input<Lanes>, values: Input<ByteLanes> },
+}
+
+impl Weight {
+    /// The addresses it takes.
+    fn span(&self) -> core::ops::Range<usize> {
+        match self {
+            Self::F32(weight) => weight.span(),
+            Self::Int8 { scales, values, .. } => scales.span().start..values.span().end,
+        }
+    }
+}
+
+/// An adapter as the kernel has it.
+enum Opened<'a> {
+    F32(Linear<&'a [Lanes]>),
+    Int8(Int8Linear<'a>),
+}
+
+impl Opened<'_> {
+    fn apply_batch(&self, queries: &[f32], outputs: &mut [f32]) -> Result<(), Error> {
+        match self {
+            Self::F32(adapter) => adapter.apply_batch(queries, outputs),
+            Self::Int8(adapter) => adapter.apply_batch(queries, outputs),
+        }
+    }
+
+    fn verify_golden(&self, image: &Image<'_>, scratch: &mut [f32]) -> Result<(), Error> {
+        match self {
+            Self::F32(adapter) => image.verify_golden(adapter, scratch),
+            Self::Int8(adapter) => image.verify_golden(adapter, scratch),
+        }
+    }
 }
 
 impl QadAdapter {
     pub(crate) fn of_weight(weight: *const QadLanes, in_dim: usize, out_dim: usize, bias: bool) -> Self {
-        Self { weight, image: core::ptr::null(), image_len: 0, in_dim, out_dim, bias }
+        Self { weight, image: core::ptr::null(), image_len: 0, in_dim, out_dim, bias, dtype: QAD_F32 }
     }
 
     /// Where its weight lies; refused where it has not been opened.
-    fn weight(&self) -> Result<Input<Lanes>, Refusal> {
-        if self.weight.is_null() {
+    fn weight(&self) -> Result<Weight, Refusal> {
+        let Self { weight, in_dim, out_dim, bias, dtype, .. } = *self;
+        if weight.is_null() {
             return Err(Refusal(QAD_NULL));
         }
-        if self.in_dim > MAX_DIM || self.out_dim > MAX_DIM {
+        if in_dim > MAX_DIM || out_dim > MAX_DIM {
             return Err(Refusal(QAD_DIMENSION));
         }
-        Ok(Input::new(self.weight, linear_len(self.in_dim, self.out_dim, self.bias))?.lanes())
+        match dtype {
+            QAD_F32 => Ok(Weight::F32(Input::new(weight, linear_len(in_dim, out_dim, bias))?.lanes())),
+            QAD_INT8 => {
+                let (column, biases) = (panels(in_dim), if bias { panels(in_dim) } else { 0 });
+                let after_scales = weight.wrapping_add(column);
+                let values = after_scales.wrapping_add(biases).cast();
+                Ok(Weight::Int8 {
+                    scales: Input::new(weight, column)?.lanes(),
+                    bias: Input::new(after_scales, biases)?.lanes(),
+                    values: Input::new(values, panel_len(in_dim, in_dim))?,
+                })
+            }
+            _ => Err(Refusal(QAD_SETTING)),
+        }
     }
 
     /// # Safety
     /// The weight is there, and is not written to as long as `'a` lasts.
-    unsafe fn linear<'a>(&self) -> Result<Linear<&'a [Lanes]>, Refusal> {
-        // SAFETY: as the caller promises.
-        let weight = unsafe { self.weight()?.get() };
-        Ok(Linear::from_lanes(self.in_dim, self.out_dim, self.bias, weight, level())?)
+    unsafe fn opened<'a>(&self) -> Result<Opened<'a>, Refusal> {
+        Ok(match self.weight()? {
+            Weight::F32(weight) => {
+                // SAFETY: as the caller promises.
+                let weight = unsafe { weight.get() };
+                Opened::F32(Linear::from_lanes(self.in_dim, self.out_dim, self.bias, weight, level())?)
+            }
+            Weight::Int8 { scales, bias, values } => {
+                // SAFETY: as the caller promises.
+                let (scales, bias, values) = unsafe { (scales.get(), bias.get(), values.get()) };
+                let bias = self.bias.then_some(bias);
+                Opened::Int8(Int8Linear::new(self.in_dim, values, scales, bias, level())?)
+            }
+        })
     }
 }
 
@@ -68,7 +136,7 @@ pub extern "C" fn qad_weight_len(in_dim: usize, out_dim: usize, bias: bool) -> u
 }
 
 /// Opens an adapter file where it lies, at a multiple of 64 bytes: in flash, or from `host-cli export`. Its header and
-/// metadata are checked, its weights are not read; see `qad_verify`.
+/// metadata are checked, its weights, in f32 or in int8, are not read; see `qad_verify`.
 ///
 /// # Safety
 /// `bytes` points to `len` bytes that stay there, unchanged, as long as the adapter is used. `adapter` can be written.
@@ -79,10 +147,15 @@ pub unsafe extern "C" fn qad_open(bytes: *const u8, len: usize, adapter: *mut Qa
         check_apart(&[output.span()], &[input.span()])?;
         // SAFETY: as the caller promises.
         let image = Image::view(unsafe { input.get() })?;
-        let weight = image.weights()?.as_ptr().cast();
+        let (weight, dtype) = match image.kind() {
+            Kind::Residual => (image.int8(level())?.scales().as_ptr(), QAD_INT8),
+            _ => (image.weights()?.as_ptr(), QAD_F32),
+        };
+        let weight = weight.cast();
         let opened = QadAdapter {
             image: bytes,
             image_len: len,
+            dtype,
             ..QadAdapter::of_weight(weight, image.in_dim(), image.out_dim(), image.has_bias())
         };
         // SAFETY: as the caller promises.
@@ -92,7 +165,8 @@ pub unsafe extern "C" fn qad_open(bytes: *const u8, len: usize, adapter: *mut Qa
 }
 
 /// Opens an adapter file that lies anywhere, on a machine of either byte order, and copies its weights to `weight`, which
-/// has as many elements as qad_weight_len says: to go on learning, or where the file cannot stay.
+/// has as many elements as qad_weight_len says: to go on learning, or where the file cannot stay. A file in int8 is
+/// refused: `qad_open` takes it.
 ///
 /// # Safety
 /// `bytes` points to `len` bytes, and `weight` to `weight_len` elements that stay there as long as the adapter is used; the
@@ -145,14 +219,14 @@ pub unsafe extern "C" fn qad_verify(
         let file = Input::new(adapter.image, adapter.image_len)?;
         check_apart(&[scratch.span()], &[file.span(), adapter.weight()?.span()])?;
         // SAFETY: as the caller promises.
-        let (file, scratch, linear) = unsafe { (file.get(), scratch.get(), adapter.linear()?) };
+        let (file, scratch, opened) = unsafe { (file.get(), scratch.get(), adapter.opened()?) };
         let image = Image::parse(file)?;
         image.verify()?;
-        Ok(image.verify_golden(&linear, scratch)?)
+        Ok(opened.verify_golden(&image, scratch)?)
     })
 }
 
-/// Transforms one query: `output = W query + b`.
+/// Transforms one query: `output = W query + b`, or by an adapter in int8 `output = query + s (D query) + b`.
 ///
 /// # Safety
 /// `adapter` has been opened; `query` and `output` point to as many elements as is said.
@@ -206,8 +280,8 @@ unsafe fn apply(
     let handle = handle..handle.wrapping_add(size_of::<QadAdapter>());
     check_apart(&[outputs.span()], &[queries.span(), adapter.weight()?.span(), handle])?;
     // SAFETY: as the caller promises.
-    let (linear, queries, outputs) = unsafe { (adapter.linear()?, queries.get(), outputs.get()) };
-    Ok(linear.apply_batch(queries, outputs)?)
+    let (opened, queries, outputs) = unsafe { (adapter.opened()?, queries.get(), outputs.get()) };
+    Ok(opened.apply_batch(queries, outputs)?)
 }
 
 /// Scales each row of `dim` elements to length 1; rows of zeros stay as they are.

@@ -44,6 +44,8 @@ pub const QAD_GOLDEN: i32 = 17;
 pub const QAD_BYTE_ORDER: i32 = 18;
 /// Anything else.
 pub const QAD_OTHER: i32 = 19;
+/// The adapter file is in int8, and the call takes files in f32 alone.
+pub const QAD_STORED_AS: i32 = 20;
 
 /// The text for a code: one line in English, in memory that is always there.
 // SAFETY: no other symbol of this name is in this library.
@@ -74,6 +76,7 @@ const fn text(code: i32) -> &'static CStr {
         QAD_GOLDEN => c"the golden query gives another output: the arithmetic differs on this machine",
         QAD_BYTE_ORDER => c"this machine is big-endian: copy the weights instead of using them in place",
         QAD_OTHER => c"refused",
+        QAD_STORED_AS => c"the adapter file is in int8, and this call takes files in f32 alone",
         _ => c"this is no code of this library",
     }
 }
@@ -94,9 +97,12 @@ impl From<Error> for Refusal {
             Error::GradientTooLarge => QAD_GRADIENT_TOO_LARGE,
             Error::Magic => QAD_MAGIC,
             Error::Version { .. } | Error::MetadataSchema { .. } => QAD_VERSION,
-            Error::Header { .. } | Error::Metadata | Error::TextTooLong { .. } | Error::Padding { .. } => {
-                QAD_IMAGE
-            }
+            Error::Header { .. }
+            | Error::Metadata
+            | Error::TextTooLong { .. }
+            | Error::Padding { .. }
+            | Error::Range { .. } => QAD_IMAGE,
+            Error::StoredAs { .. } => QAD_STORED_AS,
             Error::Checksum { .. } => QAD_CHECKSUM,
             Error::ImageLength { .. } => QAD_IMAGE_LENGTH,
             Error::Misaligned { .. } => QAD_MISALIGNED,

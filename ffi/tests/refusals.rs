@@ -5,8 +5,8 @@ use core::ffi::CStr;
 use core::mem::MaybeUninit;
 use core::ptr;
 
-use query_adapter::image::{ImageSpec, Metadata, Similarity};
-use query_adapter::{Lanes, linear_len};
+use query_adapter::image::{Image, ImageSpec, Metadata, Similarity};
+use query_adapter::{ByteLanes, Int8Linear, Lanes, Level, linear_len, panel_len, panels};
 use query_adapter_ffi::*;
 
 const DIM: usize = 20;
@@ -53,6 +53,62 @@ fn unopened() -> QadAdapter {
         in_dim: DIM,
         out_dim: DIM,
         bias: true,
+        dtype: QAD_F32,
+    }
+}
+
+/// The same adapter in int8.
+fn int8_file() -> (Vec<QadLanes>, usize) {
+    let (file, len) = file();
+    let bytes: Vec<u8> =
+        file.iter().flat_map(|lanes| lanes.rows).flat_map(f32::to_ne_bytes).take(len).collect();
+    let image = Image::parse(&bytes).expect("an image");
+    let zero = [Lanes::ZERO; panels(DIM)];
+    let mut bias = zero;
+    bias[1].0[3] = 0.25;
+    let values = [ByteLanes::ZERO; panel_len(DIM, DIM)];
+    let adapter = Int8Linear::new(DIM, &values, &zero, Some(&bias), Level::baseline()).expect("an adapter");
+    let (query, mut output) = ([0.5; DIM], [0.5; DIM]);
+    output[19] += 0.25;
+    let spec = ImageSpec {
+        in_dim: DIM,
+        out_dim: DIM,
+        bias: true,
+        metadata: *image.metadata(),
+        golden_query: &query,
+        golden_output: &output,
+    };
+    let mut bytes = vec![0; spec.encoded_int8_len().expect("a length")];
+    let length = spec.encode_int8(&adapter, &mut bytes).expect("an image");
+    let mut lanes = vec![QadLanes { rows: [0.0; 16] }; length.div_ceil(64)];
+    for (place, bytes) in lanes.iter_mut().flat_map(|lanes| &mut lanes.rows).zip(bytes.as_chunks::<4>().0) {
+        *place = f32::from_ne_bytes(*bytes);
+    }
+    (lanes, length)
+}
+
+#[test]
+fn an_adapter_in_int8_is_opened_in_place_and_applied() {
+    let (file, len) = int8_file();
+    let bytes = file.as_ptr().cast::<u8>();
+    let mut adapter = unopened();
+    let (mut scratch, mut output) = ([0.0; DIM], [9.0; DIM]);
+    let mut query: [f32; DIM] = core::array::from_fn(|i| i as f32 - 3.5);
+    let mut weight = vec![QadLanes { rows: [0.0; 16] }; LEN];
+    // SAFETY: every pointer points to as many elements as is said.
+    unsafe {
+        assert_eq!(qad_open_copy(bytes, len, weight.as_mut_ptr(), LEN, &mut adapter), QAD_STORED_AS);
+        assert_eq!(qad_open(bytes, len, &mut adapter), QAD_OK);
+        assert_eq!(adapter.dtype, QAD_INT8);
+        assert_eq!(qad_verify(&adapter, scratch.as_mut_ptr(), DIM), QAD_OK);
+        assert_eq!(qad_apply(&adapter, query.as_ptr(), DIM, output.as_mut_ptr(), DIM), QAD_OK);
+        query[19] += 0.25;
+        assert_eq!(output, query);
+        // The last of its values is memory that an output must not lie in.
+        let inside = bytes.cast_mut().add(len - 4 * DIM).cast::<f32>();
+        assert_eq!(qad_apply(&adapter, query.as_ptr(), DIM, inside, DIM), QAD_OVERLAP);
+        let unknown = QadAdapter { dtype: 9, ..adapter };
+        assert_eq!(qad_apply(&unknown, query.as_ptr(), DIM, output.as_mut_ptr(), DIM), QAD_SETTING);
     }
 }
 
