@@ -7,28 +7,29 @@ use std::path::PathBuf;
 use std::{env, fs};
 
 use query_adapter::{ByteLanes, Lanes};
-use workloads::{NARROW, SQUARE, write_corpus, write_image, write_int8};
+use workloads::{NARROW, SMALL, SQUARE, write_corpus, write_image, write_int8_image};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=../memory");
     println!("cargo::rerun-if-env-changed=FIRMWARE_MACHINE");
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    for (name, shape) in [("square.qad", SQUARE), ("narrow.qad", NARROW)] {
-        let file = write_image(shape).map_err(|error| format!("{name}: {error}"))?;
-        fs::write(out.join(name), file)?;
+    for (name, file) in [
+        ("square.qad", write_image(SQUARE)),
+        ("narrow.qad", write_image(NARROW)),
+        ("square-int8.qad", write_int8_image(SQUARE)),
+        ("small-int8.qad", write_int8_image(SMALL)),
+    ] {
+        fs::write(out.join(name), file.map_err(|error| format!("{name}: {error}"))?)?;
     }
     let refused = |failure| format!("documents: {failure:?}");
-    let (documents, int8) = (write_corpus().map_err(refused)?, write_int8().map_err(refused)?);
-    let (documents, int8) = (documents.borrow(), int8.borrow());
+    let documents = write_corpus().map_err(refused)?;
+    let documents = documents.borrow();
     for (name, values) in [
         ("wide.bin", wide(documents.wide)),
         ("half.bin", documents.half.iter().flat_map(|lanes| lanes.0).flat_map(u16::to_le_bytes).collect()),
         ("byte.bin", bytes(documents.byte)),
         ("scales.bin", wide(documents.scales)),
-        ("square-int8.bin", bytes(int8.values)),
-        ("square-scales.bin", wide(int8.scales)),
-        ("square-bias.bin", wide(int8.bias)),
     ] {
         fs::write(out.join(name), values)?;
     }

@@ -1,7 +1,7 @@
 //! An adapter used where it lies.
 
-use query_adapter::image::Image;
-use query_adapter::{Lanes, Level, Linear};
+use query_adapter::image::{Image, Payload};
+use query_adapter::{Lanes, Level, Transform};
 
 use crate::numbers::Numbers;
 use crate::{Digest, Failure, SQUARE};
@@ -19,22 +19,6 @@ impl ApplyBuffers {
     pub const NEW: Self = Self { query: [0.0; SQUARE.in_dim], output: [0.0; SQUARE.out_dim] };
 }
 
-/// [`apply`] with a copy of the weights, for a machine that cannot use them in place.
-///
-/// # Errors
-/// What the kernel refuses.
-pub fn apply_copied(
-    file: &[u8],
-    weights: &mut [Lanes],
-    buffers: &mut ApplyBuffers,
-    level: Level,
-) -> Result<u32, Failure> {
-    let image = Image::parse(file)?;
-    image.copy_weights(weights)?;
-    let adapter = Linear::from_lanes(image.in_dim(), image.out_dim(), image.has_bias(), &*weights, level)?;
-    transform(&image, &adapter, buffers)
-}
-
 /// Opens the image of an adapter, checks it and its golden pair, and transforms 100 queries: a digest of all outputs.
 ///
 /// # Errors
@@ -44,15 +28,35 @@ pub fn apply(file: &[u8], buffers: &mut ApplyBuffers, level: Level) -> Result<u3
     transform(&image, &image.linear(level)?, buffers)
 }
 
-fn transform(
+/// The queries of [`apply`] through the weights of its file alone: the same digest.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn apply_only(file: &[u8], buffers: &mut ApplyBuffers, level: Level) -> Result<u32, Failure> {
+    let adapter = Payload::view(file)?.linear(level)?;
+    let query = buffers.query.get_mut(..adapter.in_dim()).unwrap_or_default();
+    let output = buffers.output.get_mut(..adapter.out_dim()).unwrap_or_default();
+    digest_of_outputs(&adapter, query, output)
+}
+
+/// What follows when an adapter has been opened, in place or not.
+pub(crate) fn transform<A: Transform>(
     image: &Image<'_>,
-    adapter: &Linear<&[Lanes]>,
+    adapter: &A,
     buffers: &mut ApplyBuffers,
 ) -> Result<u32, Failure> {
     image.verify()?;
     let query = buffers.query.get_mut(..image.in_dim()).unwrap_or_default();
     let output = buffers.output.get_mut(..image.out_dim()).unwrap_or_default();
     image.verify_golden(adapter, query)?;
+    digest_of_outputs(adapter, query, output)
+}
+
+fn digest_of_outputs<A: Transform>(
+    adapter: &A,
+    query: &mut [f32],
+    output: &mut [f32],
+) -> Result<u32, Failure> {
     let (mut numbers, mut digest) = (Numbers::new(2), Digest::new());
     for _ in 0..QUERIES {
         numbers.fill(query);
@@ -77,7 +81,7 @@ pub fn apply_streamed(
     let output = buffers.output.get_mut(..image.out_dim()).unwrap_or_default();
     let stride = image.in_dim() + usize::from(image.has_bias());
     let panel_buffer = panel_buffer.get_mut(..stride).unwrap_or_default();
-    let payload = file.len() - image.weights_len() * size_of::<Lanes>();
+    let payload = image.payload_offset();
     let (mut numbers, mut digest) = (Numbers::new(2), Digest::new());
     for _ in 0..QUERIES {
         numbers.fill(query);

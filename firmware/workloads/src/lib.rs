@@ -13,6 +13,8 @@ mod apply;
 mod apply_int8;
 mod arithmetic;
 mod digest;
+#[cfg(all(feature = "write", feature = "train"))]
+mod host;
 mod numbers;
 #[cfg(feature = "image")]
 mod refuse;
@@ -24,11 +26,13 @@ mod train;
 mod write;
 
 #[cfg(feature = "image")]
-pub use apply::{ApplyBuffers, apply, apply_copied, apply_streamed};
+pub use apply::{ApplyBuffers, apply, apply_only, apply_streamed};
 #[cfg(feature = "image")]
-pub use apply_int8::{INT8_LEN, INT8_SCALES_LEN, Int8Parts, apply_int8};
+pub use apply_int8::apply_int8;
 pub use arithmetic::arithmetic;
 pub use digest::Digest;
+#[cfg(all(feature = "write", feature = "train"))]
+pub use host::{WORKLOADS, digests};
 #[cfg(feature = "image")]
 pub use refuse::{REFUSE_LEN, refuse};
 #[cfg(feature = "image")]
@@ -38,7 +42,7 @@ pub use search::{
 #[cfg(feature = "train")]
 pub use train::{TrainBuffers, train};
 #[cfg(feature = "write")]
-pub use write::{CorpusData, Int8Data, write_corpus, write_image, write_int8};
+pub use write::{CorpusData, write_corpus, write_image, write_int8_image};
 
 use query_adapter::Error;
 
@@ -57,6 +61,8 @@ pub struct Shape {
 pub const SQUARE: Shape = Shape { in_dim: 383, out_dim: 383, bias: true };
 /// An adapter with fewer outputs than inputs, without a bias.
 pub const NARROW: Shape = Shape { in_dim: 96, out_dim: 40, bias: false };
+/// A square adapter that is small enough for every one of its bytes to be damaged.
+pub const SMALL: Shape = Shape { in_dim: 40, out_dim: 40, bias: true };
 
 /// Why a workload has no digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,8 @@ use query_adapter::{Error, Lanes};
 
 use crate::{Digest, Failure};
 
-/// How many [`Lanes`] [`refuse`] needs for the image of [`NARROW`](crate::NARROW), which has at most 2 KB besides its weights.
+/// How many [`Lanes`] [`refuse`] needs for the image of [`NARROW`](crate::NARROW), which has at most 2 KB besides its weights;
+/// that of [`SMALL`](crate::SMALL) in int8 is smaller.
 pub const REFUSE_LEN: usize = 3 * crate::NARROW.in_dim + 32;
 
 /// Of the payload, every byte of this many is damaged, one at a time.
@@ -22,9 +23,10 @@ pub fn refuse(file: &[u8], copy: &mut [Lanes; REFUSE_LEN]) -> Result<u32, Failur
     let copy = lanes_as_bytes(copy);
     let wrong_length = Error::Length { what: "copy", needed: file.len(), given: copy.len() };
     let length = file.len();
-    let payload = length.saturating_sub(3 * crate::NARROW.in_dim * 64);
     copy_bytes(copy, 0, file);
-    Image::view(copy.get(..length).ok_or(wrong_length)?)?.verify()?;
+    let image = Image::view(copy.get(..length).ok_or(wrong_length)?)?;
+    image.verify()?;
+    let payload = image.payload_offset();
 
     // Cut off, or followed by more.
     for given in (0..payload).chain([payload, length - 64, length - 1, length + 1]) {

@@ -3,17 +3,14 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use query_adapter::image::{ImageSpec, Metadata, Similarity};
+use query_adapter::image::{Image, ImageSpec, Metadata, Similarity};
 use query_adapter::{
-    ByteLanes, Error, HalfLanes, Lanes, Level, Linear, PanelMatrix, encode_f16, encode_int8,
-    encode_int8_adapter, linear_len,
+    ByteLanes, Error, HalfLanes, Int8Linear, Lanes, Level, Linear, PanelMatrix, encode_f16, encode_int8,
+    encode_int8_adapter, linear_len, panel_len, panels,
 };
 
 use crate::numbers::Numbers;
-use crate::{
-    Corpus, DOCUMENT_DIM, DOCUMENTS, DOCUMENTS_LEN, Failure, INT8_LEN, INT8_SCALES_LEN, Int8Parts,
-    SCALES_LEN, SQUARE, Shape, fill_document,
-};
+use crate::{Corpus, DOCUMENT_DIM, DOCUMENTS, DOCUMENTS_LEN, Failure, SCALES_LEN, Shape, fill_document};
 
 /// The file of an adapter near the identity, with a golden pair.
 ///
@@ -95,34 +92,33 @@ pub fn write_corpus() -> Result<CorpusData, Failure> {
     Ok(CorpusData { wide, half, byte, scales })
 }
 
-/// An adapter in eight bits.
-pub struct Int8Data {
-    values: Vec<ByteLanes>,
-    scales: Vec<Lanes>,
-    bias: Vec<Lanes>,
-}
-
-impl Int8Data {
-    /// As the workload takes it.
-    #[must_use]
-    pub fn borrow(&self) -> Int8Parts<'_> {
-        Int8Parts { values: &self.values, scales: &self.scales, bias: &self.bias }
-    }
-}
-
-/// The square adapter in eight bits.
+/// The file of the same adapter in eight bits, with the same golden query.
 ///
 /// # Errors
-/// None.
-pub fn write_int8() -> Result<Int8Data, Failure> {
-    let file = write_image(SQUARE)?;
-    let image = query_adapter::image::Image::parse(&file)?;
+/// [`Error::Setting`] for a shape that is not square.
+pub fn write_int8_image(shape: Shape) -> Result<Vec<u8>, Error> {
+    let Shape { in_dim: dim, bias, .. } = shape;
+    let file = write_image(shape)?;
+    let image = Image::parse(&file)?;
     let mut weights = vec![Lanes::ZERO; image.weights_len()];
     image.copy_weights(&mut weights)?;
-    let adapter =
-        Linear::from_lanes(SQUARE.in_dim, SQUARE.out_dim, SQUARE.bias, &weights[..], Level::baseline())?;
-    let mut values = vec![ByteLanes::ZERO; INT8_LEN];
-    let (mut scales, mut bias) = (vec![Lanes::ZERO; INT8_SCALES_LEN], vec![Lanes::ZERO; INT8_SCALES_LEN]);
-    encode_int8_adapter(&adapter, &mut values, &mut scales, &mut bias)?;
-    Ok(Int8Data { values, scales, bias })
+    let adapter = Linear::from_lanes(dim, image.out_dim(), bias, &weights[..], Level::baseline())?;
+    let mut values = vec![ByteLanes::ZERO; panel_len(dim, dim)];
+    let (mut scales, mut biases) = (vec![Lanes::ZERO; panels(dim)], vec![Lanes::ZERO; panels(dim)]);
+    encode_int8_adapter(&adapter, &mut values, &mut scales, &mut biases)?;
+    let adapter = Int8Linear::new(dim, &values, &scales, bias.then_some(&biases[..]), Level::baseline())?;
+    let (mut golden_query, mut golden_output) = (vec![0.0; dim], vec![0.0; dim]);
+    image.copy_golden(&mut golden_query, &mut golden_output)?;
+    adapter.apply(&golden_query, &mut golden_output)?;
+    let spec = ImageSpec {
+        in_dim: dim,
+        out_dim: dim,
+        bias,
+        metadata: *image.metadata(),
+        golden_query: &golden_query,
+        golden_output: &golden_output,
+    };
+    let mut file = vec![0; spec.encoded_int8_len()?];
+    spec.encode_int8(&adapter, &mut file)?;
+    Ok(file)
 }

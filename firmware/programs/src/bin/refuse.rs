@@ -11,6 +11,8 @@ use workloads::{REFUSE_LEN, refuse};
 fn main() -> ! {
     static mut COPY: [Lanes; REFUSE_LEN] = [Lanes::ZERO; REFUSE_LEN];
     let narrow = include_adapter!(concat!(env!("OUT_DIR"), "/narrow.qad"));
+    let small = include_adapter!(concat!(env!("OUT_DIR"), "/small-int8.qad"));
     run(["refuse"], || Ok([refuse(narrow, COPY)?]));
+    run(["refuse-int8"], || Ok([refuse(small, COPY)?]));
     succeed()
 }
