@@ -97,10 +97,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         work = Path(directory)
         expected = expected_digests(work)
-        run(
-            "cargo", "run", "--locked", "--quiet", "--package", "host-cli", "--",
-            "export", work / "square.qad", "--format", "c", "--output", work / "square.h",
-        )
+        for name in ("square", "square-int8"):
+            source = work / f"{name.replace('-', '_')}.h"
+            run(
+                "cargo", "run", "--locked", "--quiet", "--package", "host-cli", "--",
+                "export", work / f"{name}.qad", "--format", "c", "--output", source,
+            )
         include = ["-I", FFI / "include", "-I", EXAMPLES, "-I", work]
         sources = [EXAMPLES / "workload.c", EXAMPLES / "host.c"]
         host = library()

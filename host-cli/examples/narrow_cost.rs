@@ -38,7 +38,7 @@ fn run(dataset: &Path, embeddings: &Path, adapter: &Path) -> Result<(), Failure>
     let task = RetrievalTask::load(dataset, Some(&Embeddings::load(embeddings)?))?;
     let file = AdapterFile::open(adapter, level)?;
     file.require_in_dim(task.dim(), "the queries")?;
-    let adapter = file.adapter(level)?;
+    let adapter = file.dense(level)?;
     let dim = task.dim();
 
     let mut values = vec![ByteLanes::ZERO; panel_len(dim, dim)];

@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use query_adapter::image::{Image, ImageSpec, Metadata};
+use query_adapter::image::{Image, ImageSpec, Kind, Metadata};
 use query_adapter::sample::Generator;
-use query_adapter::{Lanes, Level, Linear};
+use query_adapter::{
+    ByteLanes, Int8Linear, Lanes, Level, Linear, Transform, encode_int8_adapter, panel_len, panels,
+};
 
 use crate::failure::Failure;
 use crate::files::write_atomically;
@@ -37,6 +39,32 @@ pub fn encode(adapter: &Adapter, metadata: Metadata<'_>, golden: Option<&[f32]>)
     let mut bytes = vec![0; spec.encoded_len().map_err(refused)?];
     let length = spec.encode(adapter.weight().as_lanes(), &mut bytes).map_err(refused)?;
     bytes.truncate(length);
+    Ok(bytes)
+}
+
+/// The bytes of an adapter file in eight bits, with the metadata and the golden query of the file it was made from.
+///
+/// # Errors
+///
+/// [`Failure::Numerical`] when a bias, or an output for the golden query, is not finite.
+pub fn encode_int8(
+    adapter: &Int8Adapter,
+    metadata: Metadata<'_>,
+    golden_query: &[f32],
+) -> Result<Vec<u8>, Failure> {
+    let adapter = adapter.linear()?;
+    let mut golden_output = vec![0.0; adapter.dim()];
+    adapter.apply(golden_query, &mut golden_output)?;
+    let spec = ImageSpec {
+        in_dim: adapter.dim(),
+        out_dim: adapter.dim(),
+        bias: adapter.has_bias(),
+        metadata,
+        golden_query,
+        golden_output: &golden_output,
+    };
+    let mut bytes = vec![0; spec.encoded_int8_len()?];
+    spec.encode_int8(&adapter, &mut bytes)?;
     Ok(bytes)
 }
 
@@ -139,10 +167,34 @@ impl AdapterFile {
     /// # Errors
     ///
     /// [`Failure::Input`] when header or metadata are damaged.
-    pub fn adapter(&self, level: Level) -> Result<Adapter, Failure> {
+    pub fn adapter(&self, level: Level) -> Result<StoredAdapter, Failure> {
+        let image = self.image()?;
+        match image.kind() {
+            Kind::Residual => {
+                let adapter = Int8Adapter::copied(&image, level).map_err(|error| self.refused(error))?;
+                Ok(StoredAdapter::Int8(adapter))
+            }
+            // What is not known here is refused by name.
+            _ => self.dense(level).map(StoredAdapter::Dense),
+        }
+    }
+
+    /// The adapter in `f32`, for what works on its weight.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Input`] when it is stored in fewer bits, and when header or metadata are damaged.
+    pub fn dense(&self, level: Level) -> Result<Adapter, Failure> {
         let image = self.image()?;
         let mut weights = vec![Lanes::ZERO; image.weights_len()];
-        image.copy_weights(&mut weights).map_err(|error| self.refused(error))?;
+        image.copy_weights(&mut weights).map_err(|error| match error {
+            query_adapter::Error::StoredAs { dtype } => {
+                let problem =
+                    format!("the adapter is stored in {dtype}, expected f32; take the file it was made from");
+                Failure::input(&self.path, problem)
+            }
+            error => self.refused(error),
+        })?;
         Linear::from_lanes(image.in_dim(), image.out_dim(), image.has_bias(), weights, level)
             .map_err(|error| self.refused(error))
     }
@@ -166,6 +218,92 @@ impl AdapterFile {
 
     fn refused(&self, error: query_adapter::Error) -> Failure {
         Failure::input(&self.path, error.to_string())
+    }
+}
+
+/// An adapter as a file holds it.
+#[derive(Clone, Debug)]
+pub enum StoredAdapter {
+    /// In `f32`.
+    Dense(Adapter),
+    /// As its difference from the identity, in eight bits.
+    Int8(Int8Adapter),
+}
+
+impl Transform for StoredAdapter {
+    fn in_dim(&self) -> usize {
+        match self {
+            Self::Dense(adapter) => adapter.in_dim(),
+            Self::Int8(adapter) => adapter.dim,
+        }
+    }
+
+    fn out_dim(&self) -> usize {
+        match self {
+            Self::Dense(adapter) => adapter.out_dim(),
+            Self::Int8(adapter) => adapter.dim,
+        }
+    }
+
+    fn apply_batch(&self, queries: &[f32], outputs: &mut [f32]) -> Result<(), query_adapter::Error> {
+        match self {
+            Self::Dense(adapter) => adapter.apply_batch(queries, outputs),
+            Self::Int8(adapter) => adapter.linear()?.apply_batch(queries, outputs),
+        }
+    }
+
+    fn apply_panel(&self, panel: usize, query: &[f32]) -> Result<Lanes, query_adapter::Error> {
+        match self {
+            Self::Dense(adapter) => adapter.apply_panel(panel, query),
+            Self::Int8(adapter) => adapter.linear()?.apply_panel(panel, query),
+        }
+    }
+}
+
+/// An adapter in eight bits, in memory of its own.
+#[derive(Clone, Debug)]
+pub struct Int8Adapter {
+    dim: usize,
+    values: Vec<ByteLanes>,
+    scales: Vec<Lanes>,
+    bias: Option<Vec<Lanes>>,
+    level: Level,
+}
+
+impl Int8Adapter {
+    /// Rounds a square adapter.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`](query_adapter::Error::Setting) when it is not square, [`Error::NotFinite`](query_adapter::Error::NotFinite).
+    pub fn rounded(adapter: &Adapter) -> Result<Self, query_adapter::Error> {
+        let mut rounded = Self::zero(adapter.in_dim(), true, adapter.level());
+        let bias = rounded.bias.as_deref_mut().unwrap_or_default();
+        encode_int8_adapter(adapter, &mut rounded.values, &mut rounded.scales, bias)?;
+        rounded.bias = rounded.bias.filter(|_| adapter.has_bias());
+        Ok(rounded)
+    }
+
+    fn copied(image: &Image<'_>, level: Level) -> Result<Self, query_adapter::Error> {
+        let mut copied = Self::zero(image.in_dim(), image.has_bias(), level);
+        let bias = copied.bias.as_deref_mut().unwrap_or_default();
+        image.copy_int8(&mut copied.values, &mut copied.scales, bias)?;
+        Ok(copied)
+    }
+
+    fn zero(dim: usize, bias: bool, level: Level) -> Self {
+        let column = vec![Lanes::ZERO; panels(dim)];
+        let values = vec![ByteLanes::ZERO; panel_len(dim, dim)];
+        Self { dim, values, bias: bias.then(|| column.clone()), scales: column, level }
+    }
+
+    /// As the kernel takes it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::FlushToZero`](query_adapter::Error::FlushToZero).
+    pub fn linear(&self) -> Result<Int8Linear<'_>, query_adapter::Error> {
+        Int8Linear::new(self.dim, &self.values, &self.scales, self.bias.as_deref(), self.level)
     }
 }
 

@@ -10,14 +10,13 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use npyz::WriterBuilder as _;
-use query_adapter::Level;
+use query_adapter::{Level, Transform as _};
 
-use crate::adapter_file::AdapterFile;
+use crate::adapter_file::{AdapterFile, StoredAdapter};
 use crate::claims::Claim;
 use crate::embed::Origin;
 use crate::failure::Failure;
 use crate::files::write_atomically;
-use crate::fit::Adapter;
 use crate::json_lines::{self, Lines, Row};
 use crate::options::ApplyOptions;
 use crate::parallel::{Stream, available_threads, in_turns};
@@ -103,7 +102,7 @@ impl From<io::Error> for Stop {
 /// Vectors on their way from the input through the adapter.
 struct Flow {
     input: Input,
-    adapter: Adapter,
+    adapter: StoredAdapter,
     threads: NonZeroUsize,
 }
 
@@ -305,7 +304,7 @@ impl Batch {
     /// Puts the vectors, each of `dim` components, through the adapter; those of a matrix are rows of `matrix`.
     fn transform(
         &mut self,
-        adapter: &Adapter,
+        adapter: &StoredAdapter,
         file: &Path,
         matrix: Option<&[f32]>,
         dim: usize,

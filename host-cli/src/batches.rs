@@ -213,7 +213,7 @@ fn mined(task: &RetrievalTask, index: &Index) -> Result<Vec<u32>, Failure> {
     let mut mined = Vec::new();
     let each = (MINED / task.queries().len()).clamp(1, MINED_EACH);
     let (mut vectors, mut documents) = (Vec::new(), Vec::new());
-    for (query, nearest) in index.rank_to::<Vec<Lanes>>(LOOKED_AT, task, None)?.into_iter().enumerate() {
+    for (query, nearest) in index.rank_to(LOOKED_AT, task, None)?.into_iter().enumerate() {
         let answers = task.query(query).positives;
         let is_answer = |document: u32| {
             answers.iter().any(|p| corpus.text_group(p.document) == corpus.text_group(document))

@@ -11,6 +11,7 @@
 //!   thousands of times what happens, and would let any error through.
 
 mod cases;
+pub mod device;
 mod elementary;
 mod levels;
 mod metrics;

@@ -5,7 +5,7 @@ mod retrievers;
 
 use std::path::Path;
 
-use query_adapter::{Lanes, Level};
+use query_adapter::Level;
 use serde_json::{Map, Value, json};
 
 use crate::adapter_file::AdapterFile;
@@ -81,7 +81,7 @@ pub fn run(options: &EvaluateOptions, level: Level, note: &mut dyn FnMut(&str)) 
     let rules = options.judging.rules();
     let threads = options.common.threads.unwrap_or_else(available_threads);
     let index = Index::new(task.corpus(), level)?.with_threads(threads).with_rules(rules);
-    let all = Comparison::measure(&index, &task, adapter.as_ref())?;
+    let all = Comparison::measure(&index, &task, adapter.as_ref().map(|adapter| adapter as _))?;
     let system = options.adapter.as_deref().map_or_else(|| BASE.to_owned(), stem);
     if let Some(file) = &options.per_query {
         let id = |query: usize| task.query(query).id;
@@ -97,7 +97,7 @@ pub fn run(options: &EvaluateOptions, level: Level, note: &mut dyn FnMut(&str)) 
     if let Some(file) = &options.predictions {
         let rankings = match &adapter {
             Some(adapter) => index.rank_with_scores(&task, Some(adapter))?,
-            None => index.rank_with_scores::<Vec<Lanes>>(&task, None)?,
+            None => index.rank_with_scores(&task, None)?,
         };
         run::save(file, options.force, &system, &task, &rankings)?;
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use comfy_table::Table;
-use query_adapter::{Lanes, Level};
+use query_adapter::Level;
 use serde::Serialize;
 use serde_json::json;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
@@ -116,7 +116,7 @@ pub fn run(options: &ExplainOptions, level: Level, note: &mut dyn FnMut(&str)) -
 
     let threads = common.threads.unwrap_or_else(available_threads);
     let index = Index::new(task.corpus(), level)?.with_threads(threads);
-    let before = Ranked::new(&task, index.scores::<Vec<Lanes>>(&task, query, None)?);
+    let before = Ranked::new(&task, index.scores(&task, query, None)?);
     let after = Ranked::new(&task, index.scores(&task, query, Some(&adapter))?);
 
     let train = match &options.train {

@@ -69,6 +69,7 @@ pub fn run(options: &ExportOptions) -> Result<(), Failure> {
         in_dim: image.in_dim(),
         out_dim: image.out_dim(),
         bias: image.has_bias(),
+        dtype: image.dtype().name(),
         golden_query: &golden_query,
         golden_output: &golden_output,
     };

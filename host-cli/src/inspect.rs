@@ -3,7 +3,7 @@
 use core::fmt::{self, Display};
 
 use query_adapter::Level;
-use query_adapter::image::{Dtype, Kind, Metadata, Similarity, Training, VERSION};
+use query_adapter::image::{Kind, Metadata, Similarity, Training, VERSION};
 use serde::Serialize;
 
 use crate::adapter_file::AdapterFile;
@@ -32,12 +32,10 @@ pub fn run(options: &InspectOptions) -> Result<String, Failure> {
         format_version: VERSION,
         kind: match image.kind() {
             Kind::Dense => "dense",
+            Kind::Residual => "residual",
             _ => "unknown",
         },
-        dtype: match image.dtype() {
-            Dtype::F32 => "f32",
-            _ => "unknown",
-        },
+        dtype: image.dtype().name(),
         in_dim: image.in_dim(),
         out_dim: image.out_dim(),
         bias: image.has_bias(),

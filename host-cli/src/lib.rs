@@ -44,6 +44,7 @@ pub mod parallel;
 mod per_query;
 mod precondition;
 pub mod qrels;
+pub mod quantize;
 pub mod ranking;
 pub mod report;
 mod report_page;

@@ -12,7 +12,8 @@ use host_cli::parallel::limit_threads;
 use host_cli::retrieval_task::RetrievalTask;
 use host_cli::vectors::Embeddings;
 use host_cli::{
-    apply, check, compare, config, embed, evaluate, explain, export, inspect, lint, manual, synthesize, train,
+    apply, check, compare, config, embed, evaluate, explain, export, inspect, lint, manual, quantize,
+    synthesize, train,
 };
 use query_adapter::Level;
 
@@ -62,6 +63,7 @@ fn run(command: &Command) -> Result<String, Failure> {
         }
         Command::Inspect(options) => inspect::run(options),
         Command::Export(options) => export::run(options).map(|()| String::new()),
+        Command::Quantize(options) => quantize::run(options),
         Command::Lint(options) => lint::run(options),
         Command::Check(options) => cross_check(options),
         Command::Synthesize(options) => synthesize::run(options),
@@ -72,6 +74,16 @@ fn run(command: &Command) -> Result<String, Failure> {
 
 /// Prints the table in any case: what is out of bounds stands there.
 fn cross_check(options: &CheckOptions) -> Result<String, Failure> {
+    if let Some(file) = &options.device_digests {
+        let report = check::device::run(file)?;
+        print(&report.table())?;
+        if report.ok() {
+            return Ok(String::new());
+        }
+        let problem = "the device computes other bits than this machine where the table says so: one of the two is \
+                       faulty, or they are of different versions";
+        return Err(Failure::Numerical(problem.to_owned()));
+    }
     let level = level(options.simd)?;
     let embeddings = options.embeddings.as_deref().map(Embeddings::load).transpose()?;
     let load = |file: &PathBuf| {

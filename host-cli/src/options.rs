@@ -16,6 +16,7 @@ use crate::fit::Negatives;
 use crate::judging::JudgingOptions;
 use crate::lint::LintOptions;
 use crate::manual::{CompletionsOptions, ManOptions};
+use crate::quantize::QuantizeOptions;
 
 /// Trains, evaluates and applies query adapters: a small matrix that bends a query embedding toward the right
 /// documents, with documents and embedding model left as they are.
@@ -58,6 +59,8 @@ pub enum Command {
     Inspect(InspectOptions),
     /// Write an adapter as a source file in Rust or C, for a program that has it built in.
     Export(ExportOptions),
+    /// Write an adapter in eight bits, a quarter of the size, and print what that costs.
+    Quantize(QuantizeOptions),
     /// Print what is wrong with data sets, and what they share; exit code 7 where there is anything.
     Lint(LintOptions),
     /// Cross-check the kernel against an independent f64 reference implementation.
@@ -83,6 +86,7 @@ impl Command {
             Self::Apply(options) => options.threads,
             Self::Inspect(_)
             | Self::Export(_)
+            | Self::Quantize(_)
             | Self::Lint(_)
             | Self::Check(_)
             | Self::Synthesize(_)
@@ -480,6 +484,9 @@ pub struct CheckOptions {
     /// SIMD level to check instead of the best one
     #[arg(long, value_name = "LEVEL")]
     pub simd: Option<SimdLevel>,
+    /// Compare the digests that a device printed with this machine's, and check nothing else; `-` for stdin
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dataset", "simd"])]
+    pub device_digests: Option<PathBuf>,
 }
 
 /// Options of `synthesize`.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use query_adapter::{
-    Found, LANES, Lanes, Level, Linear, TopK, normalize_queries, offer_block, panels, score_documents,
+    Found, LANES, Lanes, Level, TopK, Transform, normalize_queries, offer_block, panels, score_documents,
 };
 
 use crate::failure::Failure;
@@ -119,20 +119,20 @@ impl Index {
     ///
     /// [`Failure::Numerical`] when an output of the adapter is too long to be normalised or not finite; the message
     /// names the query.
-    pub fn rank<S: AsRef<[Lanes]> + Sync>(
+    pub fn rank(
         &self,
         task: &RetrievalTask,
-        adapter: Option<&Linear<S>>,
+        adapter: Option<&(dyn Transform + Sync)>,
     ) -> Result<Vec<Vec<u32>>, Failure> {
         self.rank_to(DEPTH, task, adapter)
     }
 
     /// The first `depth` of what [`rank`](Self::rank) gives.
-    pub(crate) fn rank_to<S: AsRef<[Lanes]> + Sync>(
+    pub(crate) fn rank_to(
         &self,
         depth: usize,
         task: &RetrievalTask,
-        adapter: Option<&Linear<S>>,
+        adapter: Option<&(dyn Transform + Sync)>,
     ) -> Result<Vec<Vec<u32>>, Failure> {
         let parts = self.search(task, adapter, |part: &mut Vec<Vec<u32>>, _, best| {
             part.push(best.iter().take(depth).map(|found| found.document).collect());
@@ -145,10 +145,10 @@ impl Index {
     /// # Errors
     ///
     /// As [`rank`](Self::rank).
-    pub fn rank_with_scores<S: AsRef<[Lanes]> + Sync>(
+    pub fn rank_with_scores(
         &self,
         task: &RetrievalTask,
-        adapter: Option<&Linear<S>>,
+        adapter: Option<&(dyn Transform + Sync)>,
     ) -> Result<Vec<Vec<Found>>, Failure> {
         let visit = |part: &mut Vec<Vec<Found>>, _: usize, best: &[Found]| part.push(best.to_vec());
         Ok(self.search(task, adapter, visit)?.into_iter().flatten().collect())
@@ -159,10 +159,10 @@ impl Index {
     /// # Errors
     ///
     /// As [`rank`](Self::rank).
-    pub fn evaluate<S: AsRef<[Lanes]> + Sync>(
+    pub fn evaluate(
         &self,
         task: &RetrievalTask,
-        adapter: Option<&Linear<S>>,
+        adapter: Option<&(dyn Transform + Sync)>,
     ) -> Result<Evaluation, Failure> {
         let parts = self.search(task, adapter, |part: &mut JudgedQueries, query, best| {
             let documents = best.iter().map(|found| found.document);
@@ -180,10 +180,10 @@ impl Index {
     }
 
     /// Gives `visit` each query with its best documents; returns the parts that it filled, in the order of the queries.
-    fn search<S: AsRef<[Lanes]> + Sync, P: Default + Send>(
+    fn search<P: Default + Send>(
         &self,
         task: &RetrievalTask,
-        adapter: Option<&Linear<S>>,
+        adapter: Option<&(dyn Transform + Sync)>,
         visit: impl Fn(&mut P, usize, &[Found]) + Sync,
     ) -> Result<Vec<P>, Failure> {
         let count = task.queries().len();
@@ -201,10 +201,10 @@ impl Index {
     }
 
     /// Ranks the documents for the queries `first .. first + rows`.
-    fn search_piece<S: AsRef<[Lanes]>>(
+    fn search_piece(
         &self,
         task: &RetrievalTask,
-        adapter: Option<&Linear<S>>,
+        adapter: Option<&(dyn Transform + Sync)>,
         first: usize,
         rows: usize,
         workspace: &mut Workspace,
@@ -242,11 +242,11 @@ impl Index {
     /// # Errors
     ///
     /// As [`rank`](Self::rank).
-    pub(crate) fn scores<S: AsRef<[Lanes]>>(
+    pub(crate) fn scores(
         &self,
         task: &RetrievalTask,
         query: usize,
-        adapter: Option<&Linear<S>>,
+        adapter: Option<&(dyn Transform + Sync)>,
     ) -> Result<Vec<f32>, Failure> {
         let mut all = Vec::with_capacity(self.documents.len());
         self.score_blocks(task, adapter, query, 1, &mut Workspace::default(), |_, _, scores| {
@@ -258,10 +258,10 @@ impl Index {
 
     /// Scores blocks of documents for the queries `first .. first + rows`: gives `visit` the first document of each block, their
     /// number, and panels of queries × documents.
-    fn score_blocks<S: AsRef<[Lanes]>>(
+    fn score_blocks(
         &self,
         task: &RetrievalTask,
-        adapter: Option<&Linear<S>>,
+        adapter: Option<&(dyn Transform + Sync)>,
         first: usize,
         rows: usize,
         workspace: &mut Workspace,

@@ -1,12 +1,11 @@
 //! What is said of a split: base against adapted, as a table for people and as JSON for programs.
 
 use comfy_table::{CellAlignment, Row, Table};
-use query_adapter::Lanes;
+use query_adapter::Transform;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
-use crate::fit::Adapter;
 use crate::metrics::{CUT, Evaluation, Metric, Ties, compare};
 use crate::parallel::available_threads;
 use crate::ranking::Index;
@@ -43,8 +42,12 @@ impl Comparison {
     /// # Errors
     ///
     /// As [`Index::evaluate`].
-    pub fn measure(index: &Index, task: &RetrievalTask, adapter: Option<&Adapter>) -> Result<Self, Failure> {
-        let base = index.evaluate::<Vec<Lanes>>(task, None)?;
+    pub fn measure(
+        index: &Index,
+        task: &RetrievalTask,
+        adapter: Option<&(dyn Transform + Sync)>,
+    ) -> Result<Self, Failure> {
+        let base = index.evaluate(task, None)?;
         let adapted = match adapter {
             Some(adapter) => Some(index.evaluate(task, Some(adapter))?),
             None => None,

@@ -11,7 +11,7 @@ use host_cli::metrics::{Measure, Metric};
 use host_cli::ranking::Index;
 use host_cli::retrieval_task::RetrievalTask;
 use host_cli::vectors::{Matrix, Vectors};
-use query_adapter::{Lanes, Level, Linear};
+use query_adapter::Level;
 
 /// What becomes of a file.
 enum Outcome {
@@ -160,7 +160,7 @@ fn every_data_set_of_the_collection_has_its_stated_outcome() {
             Used(queries, hit_rate, mrr, defects) => {
                 let task = result.unwrap_or_else(|failure| panic!("{failure}"));
                 let index = Index::new(task.corpus(), Level::detect()).expect("an index");
-                let evaluation = index.evaluate(&task, None::<&Linear<Vec<Lanes>>>).expect("evaluated");
+                let evaluation = index.evaluate(&task, None).expect("evaluated");
                 let mean = |measure, k| {
                     evaluation.mean(Metric::new(measure, k).expect("a valid k")).expect("standard")
                 };

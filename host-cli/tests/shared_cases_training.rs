@@ -50,7 +50,7 @@ impl Collection {
     /// The weight, row by row, and the bias that `train` has written.
     fn weights(&self) -> (Vec<f32>, Vec<f32>) {
         let file = AdapterFile::open(&self.folder.path("a.qad"), Level::detect()).expect("an adapter");
-        let adapter = file.adapter(Level::detect()).expect("an adapter");
+        let adapter = file.dense(Level::detect()).expect("an adapter");
         let mut weight = vec![0.0; adapter.in_dim() * adapter.out_dim()];
         let mut bias = vec![0.0; adapter.out_dim()];
         adapter.copy_weight_to(&mut weight).expect("copied");

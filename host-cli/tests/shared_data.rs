@@ -7,7 +7,7 @@ use host_cli::metrics::{Gain, Measure, Metric, evaluate};
 use host_cli::ranking::Index;
 use host_cli::retrieval_task::RetrievalTask;
 use host_cli::vectors::Embeddings;
-use query_adapter::{Lanes, Level, Linear};
+use query_adapter::Level;
 
 const MINI: &str = "all-MiniLM-L6-v2";
 const MPNET: &str = "all-mpnet-base-v2";
@@ -38,7 +38,7 @@ fn every_base_figure_is_reproduced_to_four_digits() {
         let embeddings = Embeddings::load(&data.join(set).join(model)).expect("vectors");
         let task = RetrievalTask::load(&data.join(set).join("test.json"), Some(&embeddings)).expect("a task");
         let index = Index::new(task.corpus(), Level::detect()).expect("an index");
-        let rankings = index.rank(&task, None::<&Linear<Vec<Lanes>>>).expect("ranked");
+        let rankings = index.rank(&task, None).expect("ranked");
         let judged = rankings
             .iter()
             .zip(task.queries().iter())

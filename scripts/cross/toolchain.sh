@@ -1,7 +1,9 @@
 # shellcheck shell=bash
-# Sourced, under `set -e`, by the scripts beside it: finds, or makes, what compiles for a bare-metal target.
+# Sourced, under `set -e`, by the scripts beside it: finds, or makes, what compiles for another target.
 #
-#   cross_prepare TARGET    exports RUSTC, RUSTFLAGS and CARGO_TARGET_DIR; then `"$CROSS_CARGO" … --target TARGET` works
+#   cross_prepare TARGET    for bare metal: exports RUSTC, RUSTFLAGS and CARGO_TARGET_DIR; then
+#                           `"$CROSS_CARGO" … --target TARGET` works
+#   cross_prepare_std TARGET    the same for a Linux target, with its standard library
 #
 # The target's `core` comes from the `rustc` on PATH, where rustup can fetch it, otherwise from Debian: its compiler
 # `rustc-web` and its `rust-web-src`, from which `core` is built once. CROSS_TOOLCHAIN=path or =debian forces one.
@@ -32,6 +34,29 @@ cross_prepare() {
     if [[ ! -d $sysroot/lib/rustlib/$target ]]; then
         fill_sysroot "$sysroot" "$target"
     fi
+    export RUSTFLAGS="--sysroot=$sysroot"
+}
+
+cross_prepare_std() {
+    local target=$1 road=${CROSS_TOOLCHAIN:-} sysroot
+    CARGO_TARGET_DIR=$(realpath -m "${CARGO_TARGET_DIR:-$cross_repository/target}")
+    export CARGO_TARGET_DIR
+    if [[ $road != debian ]] && add_with_rustup "$target"; then
+        export RUSTC=rustc
+        CROSS_CARGO=cargo
+        return
+    fi
+    if [[ $road == path ]] || ! install_debian_toolchain; then
+        echo "no standard library for $target: run \`rustup target add $target\`, or install Debian's rustc-web" >&2
+        return 1
+    fi
+    export RUSTC=/usr/bin/rustc
+    CROSS_CARGO=/usr/bin/cargo
+    sysroot=$CARGO_TARGET_DIR/cross/$(compiler_id)-std
+    if [[ ! -d $sysroot/lib/rustlib/$target ]]; then
+        fill_std_sysroot "$sysroot" "$target" || return 1
+    fi
+    # Build scripts and procedural macros keep the host's own libraries: with `--target`, cargo gives this to the target.
     export RUSTFLAGS="--sysroot=$sysroot"
 }
 
@@ -92,3 +117,34 @@ build_core() (
     RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Cembed-bitcode=yes "$CROSS_CARGO" build --quiet --release --target "$2" \
         --target-dir "$1/target" -Zbuild-std=core,alloc -Zbuild-std-features=compiler-builtins-mem >&2
 )
+
+# Puts a standard library into a sysroot, complete or not at all: SYSROOT TARGET.
+fill_std_sysroot() (
+    set -euo pipefail
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    debian_std "$work" "$2"
+    mkdir -p "$work/ready/lib" "$1/lib/rustlib"
+    cp "$work/usr/lib/rustlib/$2/lib"/lib*.r* "$work/ready/lib/"
+    mv -T "$work/ready" "$1/lib/rustlib/$2"
+)
+
+# The standard library out of another architecture's package, of the very version of the compiler: DIRECTORY TARGET. apt
+# keeps its knowledge of that architecture in the directory, so that the system's own is left alone.
+debian_std() {
+    local work=$1 architecture version settings
+    case $2 in
+        aarch64-*) architecture=arm64 ;;
+        *) return 1 ;;
+    esac
+    version=$(dpkg-query -W -f='${Version}' rustc-web) || return 1
+    mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
+    chmod 755 "$work"
+    settings=(-o Dir::State::Lists="$work/lists" -o Dir::Cache="$work/cache" -o APT::Sandbox::User=root
+        -o APT::Architectures="$(dpkg --print-architecture),$architecture")
+    (
+        cd "$work" && apt-get "${settings[@]}" update -qq &&
+            apt-get "${settings[@]}" download -qq "libstd-rust-web-dev:$architecture=$version" &&
+            dpkg-deb -x libstd-rust-web-dev_*.deb .
+    ) >&2
+}

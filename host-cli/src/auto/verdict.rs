@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use query_adapter::Lanes;
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -172,7 +171,7 @@ pub fn distinct_shown(
     task: &RetrievalTask,
     adapter: Option<&Adapter>,
 ) -> Result<BTreeSet<u32>, Failure> {
-    Ok(index.rank_to::<Vec<Lanes>>(SHOWN, task, adapter)?.into_iter().flatten().collect())
+    Ok(index.rank_to(SHOWN, task, adapter.map(|adapter| adapter as _))?.into_iter().flatten().collect())
 }
 
 /// The share of distinct documents that `queries` rankings over `documents` show, of all that they could.
@@ -187,7 +186,7 @@ pub fn variety(distinct: usize, queries: usize, documents: usize) -> f64 {
 ///
 /// As [`Index::rank`].
 pub fn moved(index: &Index, task: &RetrievalTask, adapter: &Adapter) -> Result<Moved, Failure> {
-    let before = index.rank_to::<Vec<Lanes>>(SHOWN, task, None)?;
+    let before = index.rank_to(SHOWN, task, None)?;
     let after = index.rank_to(SHOWN, task, Some(adapter))?;
     let mut moved = Moved { queries: before.len(), first_changed: 0, top_10_changed: 0 };
     for (before, after) in before.iter().zip(&after) {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use query_adapter::{Lanes, Level};
+use query_adapter::Level;
 
 use crate::adapter_file::AdapterFile;
 use crate::evaluate::{BASE, stem};
@@ -116,7 +116,7 @@ impl<'a> Retrievers<'a> {
                 file.require_in_dim(task.dim(), "the queries")?;
                 opened.index.evaluate(&task, Some(&file.adapter(self.level)?))?
             }
-            None => opened.index.evaluate::<Vec<Lanes>>(&task, None)?,
+            None => opened.index.evaluate(&task, None)?,
         };
         Ok((task, evaluation))
     }

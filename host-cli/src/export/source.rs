@@ -18,6 +18,8 @@ pub(super) struct Source<'a> {
     pub(super) in_dim: usize,
     pub(super) out_dim: usize,
     pub(super) bias: bool,
+    /// How its numbers are stored.
+    pub(super) dtype: &'static str,
     pub(super) golden_query: &'a [f32],
     pub(super) golden_output: &'a [f32],
 }
@@ -81,7 +83,7 @@ impl Source<'_> {
 
     fn shape(&self) -> String {
         let bias = if self.bias { "with bias" } else { "without bias" };
-        format!("from {} to {} components, {bias}", self.in_dim, self.out_dim)
+        format!("from {} to {} components, {bias}, in {}", self.in_dim, self.out_dim, self.dtype)
     }
 }
 

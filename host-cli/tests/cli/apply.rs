@@ -31,7 +31,7 @@ fn queries() -> Vec<Vec<f32>> {
 /// What the kernel gives for each query alone, at the plainest level.
 fn expected(folder: &Folder, name: &str, queries: &[Vec<f32>]) -> Vec<u32> {
     let file = AdapterFile::open(&folder.path(name), Level::SCALAR).expect("an adapter");
-    let adapter = file.adapter(Level::SCALAR).expect("an adapter");
+    let adapter = file.dense(Level::SCALAR).expect("an adapter");
     let mut output = vec![0.0; adapter.out_dim()];
     let mut bits = Vec::new();
     for query in queries {

@@ -85,6 +85,7 @@ fn the_examples_are_what_the_commands_print() {
         "compare handbook.qad --dataset examples/data/test.json --embeddings examples/data --train examples/data/train.json --metrics ndcg@10",
         "explain examples/data/test.json --adapter handbook.qad --query ferry-summer-timetable-q4 --embeddings examples/data --train examples/data/train.json --top 5",
         "inspect handbook.qad",
+        "quantize handbook.qad --output small.qad",
     ] {
         let (_, example) = page.split_once(&format!("$ host-cli {command}\n")).expect(command);
         let example = example.split("\n```").next().unwrap_or(example);

@@ -21,6 +21,7 @@ mod inspect;
 mod lint;
 mod manual;
 mod output;
+mod quantize;
 mod refusals;
 mod report;
 mod scale;

@@ -9,7 +9,7 @@ use crate::support::{DIM, Data, Folder, Text, levels, number, numbers};
 /// Weight, row by row, and bias of an adapter file.
 fn weights(folder: &Folder, name: &str) -> (Vec<f32>, Vec<f32>) {
     let adapter = AdapterFile::open(&folder.path(name), Level::detect())
-        .and_then(|file| file.adapter(Level::detect()))
+        .and_then(|file| file.dense(Level::detect()))
         .expect("an adapter");
     let mut weight = vec![0.0; adapter.in_dim() * adapter.out_dim()];
     let mut bias = vec![0.0; adapter.out_dim()];
