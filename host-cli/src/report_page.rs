@@ -65,7 +65,6 @@ pub(crate) fn check(page: &Path, force: bool, datasets: &[&Path]) -> Result<(), 
 }
 
 /// What a command knows of its run.
-#[derive(Debug)]
 pub(crate) struct Contents<'a> {
     /// What was measured, in a few words.
     pub(crate) title: String,

@@ -2,9 +2,8 @@
 
 use serde_json::json;
 
-use crate::adapter_file::AdapterFile;
+use crate::adapter_file::{AdapterFile, StoredAdapter};
 use crate::failure::Failure;
-use crate::fit::Adapter;
 use crate::options::EvaluateOptions;
 use crate::ranking::Index;
 use crate::report::SplitReport;
@@ -18,9 +17,9 @@ pub(super) fn render(
     split: &SplitReport,
     task: &RetrievalTask,
     index: &Index,
-    adapter: Option<(&Adapter, &AdapterFile)>,
+    adapter: Option<(&StoredAdapter, &AdapterFile)>,
 ) -> Result<String, Failure> {
-    let parts = vec![Part { task, index, adapter: adapter.map(|(adapter, _)| adapter) }];
+    let parts = vec![Part { task, index, adapter: adapter.map(|(adapter, _)| adapter as _) }];
     let dataset = file_name(task.file());
     let defects = report_page::defects_of(task).collect();
     let about = report_page::counted(split.all.base.queries().len(), task.corpus().len());

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
-use query_adapter::Lanes;
+use query_adapter::Transform;
 use serde::Serialize;
 
 use super::chart::Tone;
@@ -11,7 +11,6 @@ use super::excerpts::{Excerpts, shown_id};
 use super::headline::{number, rank as rank_words, signed};
 use crate::dataset::ReadingOptions;
 use crate::failure::Failure;
-use crate::fit::Adapter;
 use crate::metrics::{DEPTH, Evaluation, Metric};
 use crate::ranking::Index;
 use crate::report::Comparison;
@@ -19,7 +18,6 @@ use crate::retrieval_task::RetrievalTask;
 use crate::texts::TextKey;
 
 /// The queries of a split, whose ranks are drawn and of which some are shown.
-#[derive(Debug)]
 pub(crate) struct LookedAt<'a> {
     /// Their comparison, over the queries of all parts in order.
     pub(crate) comparison: &'a Comparison,
@@ -32,11 +30,10 @@ pub(crate) struct LookedAt<'a> {
 }
 
 /// Queries that were measured with one adapter.
-#[derive(Debug)]
 pub(crate) struct Part<'a> {
     pub(crate) task: &'a RetrievalTask,
     pub(crate) index: &'a Index,
-    pub(crate) adapter: Option<&'a Adapter>,
+    pub(crate) adapter: Option<&'a (dyn Transform + Sync)>,
 }
 
 /// A query before and after. Without an adapter the two are the same.
@@ -216,9 +213,9 @@ pub(super) fn show(
             continue;
         }
         let part = task.part(|query| chosen.contains(&query));
-        let base = index.rank_to::<Vec<Lanes>>(DEPTH, &part, None)?;
+        let base = index.rank_to(DEPTH, &part, None)?;
         let adapted = match adapter {
-            Some(adapter) => index.rank_to(DEPTH, &part, Some(adapter))?,
+            Some(adapter) => index.rank_to(DEPTH, &part, Some(*adapter))?,
             None => base.clone(),
         };
         let shown = |(at, ranking): (usize, &Vec<u32>)| Shown::new(&part, at, ranking, depth);
