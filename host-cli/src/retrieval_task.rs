@@ -384,18 +384,18 @@ fn inline_embeddings(
 
 /// Counts ids without a vector.
 #[derive(Default)]
-struct Missing {
+pub(crate) struct Missing {
     first: Option<String>,
     count: usize,
 }
 
 impl Missing {
-    fn add(&mut self, id: &str) {
+    pub(crate) fn add(&mut self, id: &str) {
         self.first.get_or_insert_with(|| quoted(id));
         self.count += 1;
     }
 
-    fn refuse(self, file: &Path, kind: &str, source: &str) -> Result<(), Failure> {
+    pub(crate) fn refuse(self, file: &Path, kind: &str, source: &str) -> Result<(), Failure> {
         let Some(first) = self.first else { return Ok(()) };
         let others = match self.count - 1 {
             0 => String::new(),
@@ -418,7 +418,12 @@ fn note_surplus(defects: &mut Defects, vectors: &Vectors, ids: &Ids) {
 }
 
 /// The norm of a vector, refused when it is too great.
-fn checked_norm(file: &Path, kind: &str, id: &str, vector: &[f32]) -> Result<f64, Failure> {
+pub(crate) fn checked_norm(
+    file: &Path,
+    kind: &str,
+    id: &str,
+    vector: &[f32],
+) -> Result<f64, Failure> {
     let norm = norm(vector);
     if norm <= GREATEST_NORM {
         return Ok(norm);

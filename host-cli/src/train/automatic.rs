@@ -2,7 +2,6 @@
 
 use core::fmt::Write as _;
 use core::time::Duration;
-use std::path::Path;
 use std::time::Instant;
 
 use query_adapter::Level;
@@ -31,7 +30,6 @@ use crate::ranking::Index;
 use crate::report::{self, SplitReport, json_object};
 use crate::retrieval_task::{Apart, RetrievalTask};
 use crate::run_log::RunLog;
-use crate::vectors::Matrix;
 
 /// Runs the recipe; returns what to print on stdout.
 ///
@@ -46,12 +44,11 @@ pub(super) fn run(
     log: &mut Option<RunLog>,
 ) -> Result<String, Failure> {
     let data = page::Data::of(&tasks);
-    let Tasks { train, validation, test, origin } = tasks;
+    let Tasks { train, validation, test, keep, origin } = tasks;
     require_negatives(&train, &Settings::single(), "training pairs")?;
     let threads = options.common.threads.unwrap_or_else(available_threads);
     let machine = Machine { level, threads };
     let index = Index::new(train.corpus(), level)?.with_threads(threads);
-    let keep = options.auto.keep.as_deref().map(|file| kept_queries(file, &train)).transpose()?;
     if options.auto.max_seconds.is_some() {
         note("--max-seconds: how much is tried depends on the clock; another run may give another adapter");
     }
@@ -248,27 +245,6 @@ fn verdict(outcome: &Outcome, kept: Option<Moved>) -> Verdict {
         verdict.finding = Finding::NoEvidence;
     }
     verdict
-}
-
-/// The queries that must not move: the rows of a `.npy` file.
-fn kept_queries(file: &Path, train: &RetrievalTask) -> Result<RetrievalTask, Failure> {
-    let matrix = Matrix::load(file)?;
-    if matrix.dim() != train.dim() {
-        let problem = format!(
-            "its vectors have {} components, those of {} have {}; embed both with one model",
-            matrix.dim(),
-            train.file().display(),
-            train.dim()
-        );
-        return Err(Failure::input(file, problem));
-    }
-    if let Some((row, component)) = matrix.first_non_finite() {
-        let problem = format!("row {row}: component {component} is not a finite number");
-        return Err(Failure::input(file, problem));
-    }
-    train
-        .with_queries(file, matrix)
-        .ok_or_else(|| Failure::input(file, "there is no query in it, expected a vector a row"))
 }
 
 /// What is printed, logged and stored.
