@@ -45,8 +45,10 @@ pub enum Negatives {
     InBatch,
     /// The positives of all training queries, and all that `negative_docs` lists
     Positives,
-    /// Those, and for each query the documents nearest to it that do not answer it, as the base sees them
+    /// The positives, and for each query the documents nearest to it that do not answer it, as the base sees them
     Mined,
+    /// The positives, and a sample of the other documents, at most 2048, drawn by the seed
+    Sampled,
     /// All documents of the corpus
     Corpus,
 }
@@ -749,7 +751,7 @@ pub(crate) fn require_negatives(
     let mut all = (0..).take(corpus.len());
     let differs = |document: u32| Some(identity(document)) != first;
     let enough = match settings.negatives {
-        Some(Negatives::Corpus | Negatives::Mined) => all.any(differs),
+        Some(Negatives::Corpus | Negatives::Mined | Negatives::Sampled) => all.any(differs),
         _ => others.any(differs),
     };
     if enough {
