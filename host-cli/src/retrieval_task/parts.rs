@@ -36,6 +36,7 @@ impl RetrievalTask {
             query_vectors: self.query_vectors.clone(),
             corpus: Arc::clone(&self.corpus),
             defects: Defects::default(),
+            second_moments: Arc::default(),
         }
     }
 
@@ -209,6 +210,7 @@ impl RetrievalTask {
             query_vectors: Matrix::from_rows(self.dim(), vectors),
             corpus: Arc::clone(&self.corpus),
             defects: Defects::default(),
+            second_moments: Arc::default(),
         })
     }
 
@@ -238,6 +240,7 @@ impl RetrievalTask {
             query_vectors: vectors.matrix().clone(),
             corpus: Arc::clone(&self.corpus),
             defects: Defects::default(),
+            second_moments: Arc::default(),
         })
     }
 
@@ -442,7 +445,8 @@ mod tests {
             let vectors = Vectors::from_rows("keep.json".to_owned(), ids, dim, values);
             task.with_queries(Path::new("keep.json"), &vectors)
         };
-        let others = asked(&["x", "y", "z"], vec![5.0, 6.0, 7.0, 8.0, 9.0, 10.0], 2).expect("of two components");
+        let others =
+            asked(&["x", "y", "z"], vec![5.0, 6.0, 7.0, 8.0, 9.0, 10.0], 2).expect("of two components");
         assert_eq!((ids(&others), others.corpus().len()), (vec!["x", "y", "z"], 2));
         assert_eq!(others.query_vector(1), [7.0, 8.0]);
         assert!(asked(&["x"], vec![1.0; 3], 3).is_none());

@@ -92,23 +92,44 @@ pub(super) fn run(
             validation.map(|task| index_of(task, train, &index, level, threads)).transpose()?;
         let plan = plan(train, &index, validation.zip(validation_index.as_ref()), options.seed)?;
         let trials = trials(&plan, options.auto.effort, options.seed);
-        let fits = plan.outer.iter().map(|outer| &outer.round).chain([&plan.last]);
-        let fits: usize = fits.map(|round| round.folds.len() * trials.len()).sum();
+        // After how many fits each round has chosen.
+        let mut fits = 0;
+        let rounds = plan.outer.iter().map(|outer| &outer.round).chain([&plan.last]);
+        let ends: Vec<u64> = rounds
+            .map(|round| {
+                fits += (round.folds.len() * trials.len()) as u64;
+                fits
+            })
+            .collect();
         let bar = progress_bar(options.common.quiet, "fits");
-        bar.set_length(fits as u64);
-        bar.set_message(what);
+        bar.set_length(fits);
+        let say = |fits: u64| {
+            let over = ends.iter().filter(|&&end| end <= fits).count();
+            bar.set_message(match plan.outer.len() {
+                measured if over < measured => {
+                    format!("{what}, to be measured on fold {} of {measured}", over + 1)
+                }
+                measured if over == measured => format!("{what}, for all queries"),
+                _ => "fitting what was chosen".to_owned(),
+            });
+        };
+        say(0);
+        let tick = || {
+            bar.inc(1);
+            say(bar.position());
+        };
         let most = options.auto.max_seconds.map(Duration::from_secs_f64);
-        let outcome = auto::run(&plan, &index, &trials, machine, most, &|| bar.inc(1), &mut journal);
+        let outcome = auto::run(&plan, &index, &trials, machine, most, &tick, &mut journal);
         bar.finish_and_clear();
         Ok(Run { outcome: outcome?, plan, trials })
     };
-    let Run { outcome, plan, trials } = run(&train, validation.as_ref(), "choosing among settings")?;
+    let Run { outcome, plan, trials } = run(&train, validation.as_ref(), "choosing")?;
     let kept = keep.as_ref().map(|task| moved(&index, task, &outcome.adapter)).transpose()?;
     let verdict = verdict(&outcome, kept);
     let control = if options.auto.control {
         let shuffled = validation.as_ref().map(|task| task.with_shuffled_answers(!options.seed));
         let Run { outcome, .. } =
-            run(&train.with_shuffled_answers(options.seed), shuffled.as_ref(), "control: labels shuffled")?;
+            run(&train.with_shuffled_answers(options.seed), shuffled.as_ref(), "control")?;
         Some(self::verdict(&outcome, None))
     } else {
         None

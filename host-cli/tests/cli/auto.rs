@@ -175,7 +175,10 @@ fn an_adapter_that_moves_unrelated_queries_is_refused() {
         rows.iter().enumerate().map(|(row, vector)| (format!("k{row}"), json!(vector))).collect();
     let texts: serde_json::Map<_, _> = entries.iter().map(|(id, _)| (id.clone(), json!("text"))).collect();
     let vectors: serde_json::Map<_, _> = entries.into_iter().collect();
-    folder.write("keep.json", json!({"queries": texts, "corpus": {}, "relevant_docs": {}, "query_embeddings": vectors}).to_string());
+    folder.write(
+        "keep.json",
+        json!({"queries": texts, "corpus": {}, "relevant_docs": {}, "query_embeddings": vectors}).to_string(),
+    );
     let inline = folder.json(&train.replace("keep.npy", "keep.json"));
     assert_eq!(inline["verdict"]["kept"], report["verdict"]["kept"]);
 }
