@@ -1,5 +1,6 @@
 //! The batches of a fit: queries, candidates, targets and masks, in buffers that are filled again and again.
 
+use query_adapter::sample::{Generator, shuffle};
 use query_adapter::{
     Batch, Documents, Lanes, Level, Mask, MaskEntry, panels, scratch_len, streaming_scratch_len,
 };
@@ -22,6 +23,9 @@ const LOOKED_AT: usize = 32;
 /// Negatives that are mined for a query, at most, and about how many for all.
 pub(crate) const MINED_EACH: usize = 8;
 pub(crate) const MINED: usize = 8192;
+
+/// Documents that are sampled beside the positives, at most.
+pub(crate) const SAMPLED: usize = 2048;
 
 /// How near a mined negative may be, as a share of the nearest answer's nearness.
 const CERTAIN: f64 = 0.95;
@@ -70,7 +74,7 @@ impl<'a> Batches<'a> {
         let mut documents = Vec::new();
         let most_candidates;
         match negatives {
-            Negatives::Positives | Negatives::Mined => {
+            Negatives::Positives | Negatives::Mined | Negatives::Sampled => {
                 if negatives == Negatives::Mined {
                     for document in mined(task, index)? {
                         candidates.place_of(document, corpus.text_group(document));
@@ -78,6 +82,14 @@ impl<'a> Batches<'a> {
                 }
                 if known_negatives {
                     for &document in task.queries().iter().flat_map(|query| query.negatives) {
+                        candidates.place_of(document, corpus.text_group(document));
+                    }
+                }
+                if negatives == Negatives::Sampled {
+                    let mut rest: Vec<u32> = (0..).take(corpus.len()).collect();
+                    rest.retain(|&document| candidates.places[document as usize] == ABSENT);
+                    shuffle(&mut rest, &mut Generator::new(settings.seed));
+                    for &document in rest.iter().take(SAMPLED) {
                         candidates.place_of(document, corpus.text_group(document));
                     }
                 }

@@ -23,7 +23,6 @@ use crate::failure::Failure;
 use crate::json::quoted;
 use crate::metrics::Metric;
 use crate::parallel::PoolThreads;
-use crate::precondition::ridge;
 use crate::ranking::Index;
 use crate::retrieval_task::RetrievalTask;
 
@@ -45,8 +44,10 @@ pub enum Negatives {
     InBatch,
     /// The positives of all training queries, and all that `negative_docs` lists
     Positives,
-    /// Those, and for each query the documents nearest to it that do not answer it, as the base sees them
+    /// The positives, and for each query the documents nearest to it that do not answer it, as the base sees them
     Mined,
+    /// The positives, and a sample of the other documents, at most 2048, drawn by the seed
+    Sampled,
     /// All documents of the corpus
     Corpus,
 }
@@ -85,9 +86,6 @@ pub struct Settings {
     /// none for a first-order step.
     #[serde(serialize_with = "serialize_optional")]
     pub precondition: Option<f32>,
-    /// Damping of the ridge regression whose adapter is the starting point; none for the identity.
-    #[serde(skip)]
-    pub start: Option<f32>,
     /// Whether an epoch's adapter is the mean of the weights over the last part of the run, up to its second half, and
     /// not the last weights.
     pub average: bool,
@@ -117,7 +115,6 @@ impl Settings {
                 bias: false,
                 negatives: None,
                 precondition: None,
-                start: None,
                 average: false,
                 seed: 0,
             },
@@ -132,7 +129,6 @@ impl Settings {
                 bias: false,
                 negatives: Some(Negatives::InBatch),
                 precondition: None,
-                start: None,
                 average: false,
                 seed: 0,
             },
@@ -523,16 +519,13 @@ fn run<J: Join>(
         notes.push("the learning rate is 0: nothing is learnt".to_owned());
     }
 
-    let adapter = match (from, settings.start) {
-        (Some(from), _) => from.adapter(dim, settings.bias, level)?,
-        (None, Some(damping)) if !settings.bias => {
-            ridge(task, index, &pairs, damping, level, index.threads())?
+    let (adapter, mut average) = match from {
+        Some(from) => (from.adapter(dim, settings.bias, level)?, from.average(dim, settings.bias, level)?),
+        None => {
+            let base = identity(dim, settings.bias, level)?;
+            let average = settings.average.then(|| Average::new(&base));
+            (base, average)
         }
-        _ => identity(dim, settings.bias, level)?,
-    };
-    let mut average = match from {
-        Some(from) => from.average(dim, settings.bias, level)?,
-        None => settings.average.then(|| Average::new(&adapter)),
     };
     let len = linear_len(dim, dim, settings.bias);
     let len_bytes = (len * size_of::<Lanes>()) as u64;
@@ -749,7 +742,7 @@ pub(crate) fn require_negatives(
     let mut all = (0..).take(corpus.len());
     let differs = |document: u32| Some(identity(document)) != first;
     let enough = match settings.negatives {
-        Some(Negatives::Corpus | Negatives::Mined) => all.any(differs),
+        Some(Negatives::Corpus | Negatives::Mined | Negatives::Sampled) => all.any(differs),
         _ => others.any(differs),
     };
     if enough {

@@ -283,8 +283,8 @@ pub struct AutoOptions {
     /// Exit with code 6 unless the adapter is better than the base; what is written stays the same
     #[arg(long)]
     pub require_gain: bool,
-    /// Vectors of queries that have nothing to do with the training pairs, a row each in a .npy file: an adapter that gives
-    /// more than 5 % of them another first document is refused
+    /// Queries that have nothing to do with the training pairs, as a data set or as the rows of a .npy file: an adapter that
+    /// gives more than 5 % of them another first document is refused
     #[arg(long, value_name = "FILE")]
     pub keep: Option<PathBuf>,
     /// Do it all again with the labels shuffled, which must show no gain

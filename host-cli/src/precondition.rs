@@ -1,16 +1,13 @@
-//! What follows from the second moments of the queries: the gradient operand of a second-order step, and the adapter that
-//! ridge regression gives in closed form.
+//! What follows from the second moments of the queries: the gradient operand of a second-order step.
 //!
-//! All sums are `f64` in a stated order, so that both have the same bits on every machine.
+//! All sums are `f64` in a stated order, so that it has the same bits on every machine.
 
 use core::num::NonZeroUsize;
 
 use query_adapter::{Lanes, Level, Linear, linear_len};
 
 use crate::failure::Failure;
-use crate::fit::{Adapter, Pair, identity};
 use crate::parallel::in_pieces;
-use crate::ranking::Index;
 use crate::retrieval_task::RetrievalTask;
 
 /// Vectors whose outer products are added while a row of the sum is in the first-level cache.
@@ -31,7 +28,7 @@ pub(crate) fn preconditioned_queries(
     threads: NonZeroUsize,
 ) -> Result<Vec<f32>, Failure> {
     let dim = task.dim();
-    let inverse = inverse_moments(task, damping, threads)?.0;
+    let inverse = inverse_moments(task, damping, threads)?;
     let mut product =
         Linear::identity(dim, dim, false, vec![Lanes::ZERO; linear_len(dim, dim, false)], level)?;
     product.set_weight(&in_f32(&inverse))?;
@@ -44,83 +41,42 @@ pub(crate) fn preconditioned_queries(
     Ok(operand)
 }
 
-/// The adapter without bias that maps each query nearest to its documents, in squares, but `damping` holds it to the
-/// identity: `I + E P ÷ s`, where `E` is the mean of `(|q| d − q) qᵀ` over the pairs, and `P` and `s` are those of
-/// [`inverse_moments`].
-///
-/// # Errors
-///
-/// As [`inverse_moments`], and [`Failure::Numerical`] where a document cannot be normalised.
-pub(crate) fn ridge(
-    task: &RetrievalTask,
-    index: &Index,
-    pairs: &[Pair],
-    damping: f32,
-    level: Level,
-    threads: NonZeroUsize,
-) -> Result<Adapter, Failure> {
-    let dim = task.dim();
-    let (inverse, square) = inverse_moments(task, damping, threads)?;
-    let mut documents = Vec::new();
-    let answers: Vec<u32> = pairs.iter().map(|pair| pair.document).collect();
-    index.documents().gather(&answers, &mut documents)?;
-    let residuals = outer_products(threads, dim, pairs.len(), |at, residual, query| {
-        let Pair { query: of, weight, .. } = pairs[at];
-        query.extend(task.query_vector(of as usize).iter().map(|&x| f64::from(x)));
-        let query = &query[query.len() - dim..];
-        let norm = query.iter().map(|x| x * x).sum::<f64>().sqrt();
-        let document = documents[at * dim..][..dim].iter().map(|&x| f64::from(x));
-        residual.extend(document.zip(query).map(|(d, q)| f64::from(weight) * (norm * d - q)));
-    })?;
-    let scale = 1.0 / (square * task.queries().len() as f64);
-    let rows = in_pieces(
-        threads,
-        dim,
-        || (),
-        |(), row| {
-            let mut sums = vec![0.0; dim];
-            for (k, inverse) in inverse.chunks_exact(dim).enumerate() {
-                add_scaled(&mut sums, residuals[row * dim + k] * scale, inverse);
-            }
-            sums[row] += 1.0;
-            Ok(sums)
-        },
-    )?;
-    let mut adapter = identity(dim, false, level)?;
-    adapter.set_weight(&in_f32(&rows.concat()))?;
-    Ok(adapter)
+/// The mean of the outer products of a task's queries, divided by its trace, `dim × dim`.
+#[derive(Debug)]
+pub(crate) struct SecondMoments(Vec<f64>);
+
+impl SecondMoments {
+    pub(crate) fn of(task: &RetrievalTask, threads: NonZeroUsize) -> Result<Self, Failure> {
+        let (dim, count) = (task.dim(), task.queries().len());
+        let mut moments = outer_products(threads, dim, count, |at, vectors| {
+            vectors.extend(task.query_vector(at).iter().map(|&x| f64::from(x)));
+        })?;
+        let trace: f64 = (0..dim).map(|i| moments[i * dim + i]).sum();
+        moments.iter_mut().for_each(|moment| *moment /= trace);
+        Ok(Self(moments))
+    }
 }
 
-/// `P = (C ÷ s + damping ÷ dim × I)⁻¹` and `s`, where `C` is the mean of the outer products of a task's queries and `s`
-/// that of their squared norms. `P` is symmetric; it does not depend on the queries' length.
+/// `P = (C ÷ s + damping ÷ dim × I)⁻¹`, where `C` is the mean of the outer products of a task's queries and `s` its trace.
+/// `P` is symmetric; it does not depend on the queries' length.
 ///
 /// # Errors
 ///
 /// [`Failure::Numerical`] when `P` has no values in `f32`: the queries are all zero, or `damping` is far too small.
-fn inverse_moments(
-    task: &RetrievalTask,
-    damping: f32,
-    threads: NonZeroUsize,
-) -> Result<(Vec<f64>, f64), Failure> {
-    let (dim, count) = (task.dim(), task.queries().len());
-    let mut moments = outer_products(threads, dim, count, |at, left, right| {
-        let query = || task.query_vector(at).iter().map(|&x| f64::from(x));
-        left.extend(query());
-        right.extend(query());
-    })?;
-    let trace: f64 = (0..dim).map(|i| moments[i * dim + i]).sum();
-    moments.iter_mut().for_each(|moment| *moment /= trace);
+fn inverse_moments(task: &RetrievalTask, damping: f32, threads: NonZeroUsize) -> Result<Vec<f64>, Failure> {
+    let dim = task.dim();
+    let mut damped = task.second_moments(threads)?.0.clone();
     for i in 0..dim {
-        moments[i * dim + i] += f64::from(damping) / dim as f64;
+        damped[i * dim + i] += f64::from(damping) / dim as f64;
     }
-    let inverse = invert(moments, dim);
+    let inverse = invert(damped, dim);
     if !in_f32(&inverse).iter().all(|x| x.is_finite()) {
         return Err(Failure::Numerical(
             "the second moments of the training queries have no inverse; use a greater --precondition"
                 .to_owned(),
         ));
     }
-    Ok((inverse, trace / count as f64))
+    Ok(inverse)
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "the kernel works in f32")]
@@ -128,27 +84,22 @@ fn in_f32(values: &[f64]) -> Vec<f32> {
     values.iter().map(|&x| x as f32).collect()
 }
 
-/// The sum of the outer products of `count` pairs of vectors, in their order, `dim × dim`. `push` adds a pair to the vectors
-/// on the left and on the right.
+/// The sum of the outer products of `count` vectors with themselves, in their order, `dim × dim`. `push` adds a vector.
 fn outer_products(
     threads: NonZeroUsize,
     dim: usize,
     count: usize,
-    push: impl Fn(usize, &mut Vec<f64>, &mut Vec<f64>) + Sync,
+    push: impl Fn(usize, &mut Vec<f64>) + Sync,
 ) -> Result<Vec<f64>, Failure> {
-    let buffers = || (Vec::new(), Vec::new());
-    let pieces = in_pieces(threads, dim.div_ceil(ROWS), buffers, |(left, right), piece| {
+    let pieces = in_pieces(threads, dim.div_ceil(ROWS), Vec::new, |vectors, piece| {
         let rows = piece * ROWS..((piece + 1) * ROWS).min(dim);
         let mut sums = vec![0.0; rows.len() * dim];
         for first in (0..count).step_by(BLOCK) {
-            left.clear();
-            right.clear();
-            for at in first..(first + BLOCK).min(count) {
-                push(at, left, right);
-            }
+            vectors.clear();
+            (first..(first + BLOCK).min(count)).for_each(|at| push(at, vectors));
             for (i, sums) in rows.clone().zip(sums.chunks_exact_mut(dim)) {
-                for (left, right) in left.chunks_exact(dim).zip(right.chunks_exact(dim)) {
-                    add_scaled(sums, left[i], right);
+                for vector in vectors.chunks_exact(dim) {
+                    add_scaled(sums, vector[i], vector);
                 }
             }
         }

@@ -4,9 +4,10 @@ mod fingerprint;
 mod judged;
 mod parts;
 
+use core::num::NonZeroUsize;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use fingerprint::Fingerprint;
 use judged::Documents;
@@ -21,6 +22,7 @@ use crate::ids::Ids;
 use crate::json::quoted;
 use crate::lists::Lists;
 use crate::metrics::Judgement;
+use crate::precondition::SecondMoments;
 use crate::texts::TextKey;
 use crate::vectors::{Embeddings, Matrix, Vectors};
 
@@ -46,6 +48,8 @@ pub struct RetrievalTask {
     query_vectors: Matrix,
     corpus: Arc<Corpus>,
     defects: Defects,
+    /// Computed when they are first asked for; every fit to these queries needs them.
+    second_moments: Arc<Mutex<Option<Arc<SecondMoments>>>>,
 }
 
 /// The queries of a data set file, also those that are left out.
@@ -176,7 +180,15 @@ impl RetrievalTask {
         missing.refuse(&file, "query", embeddings.queries.source())?;
         let table = QueryTable { ids, texts, positives, negatives, rows };
         let query_vectors = embeddings.queries.matrix().clone();
-        Ok(Self { file, table: table.into(), chosen, query_vectors, corpus: corpus.into(), defects })
+        Ok(Self {
+            file,
+            table: table.into(),
+            chosen,
+            query_vectors,
+            corpus: corpus.into(),
+            defects,
+            second_moments: Arc::default(),
+        })
     }
 
     /// The data set's file.
@@ -215,6 +227,18 @@ impl RetrievalTask {
     #[must_use]
     pub fn query_vector(&self, query: usize) -> &[f32] {
         self.query_vectors.row(self.table.rows[self.chosen[query] as usize] as usize)
+    }
+
+    /// The second moments of the queries, computed on the first call.
+    pub(crate) fn second_moments(&self, threads: NonZeroUsize) -> Result<Arc<SecondMoments>, Failure> {
+        // Whoever comes meanwhile waits, and does not compute them again.
+        let mut known = self.second_moments.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(moments) = &*known {
+            return Ok(Arc::clone(moments));
+        }
+        let moments = Arc::new(SecondMoments::of(self, threads)?);
+        *known = Some(Arc::clone(&moments));
+        Ok(moments)
     }
 
     /// The documents, at least one.
@@ -384,18 +408,18 @@ fn inline_embeddings(
 
 /// Counts ids without a vector.
 #[derive(Default)]
-struct Missing {
+pub(crate) struct Missing {
     first: Option<String>,
     count: usize,
 }
 
 impl Missing {
-    fn add(&mut self, id: &str) {
+    pub(crate) fn add(&mut self, id: &str) {
         self.first.get_or_insert_with(|| quoted(id));
         self.count += 1;
     }
 
-    fn refuse(self, file: &Path, kind: &str, source: &str) -> Result<(), Failure> {
+    pub(crate) fn refuse(self, file: &Path, kind: &str, source: &str) -> Result<(), Failure> {
         let Some(first) = self.first else { return Ok(()) };
         let others = match self.count - 1 {
             0 => String::new(),
@@ -418,7 +442,7 @@ fn note_surplus(defects: &mut Defects, vectors: &Vectors, ids: &Ids) {
 }
 
 /// The norm of a vector, refused when it is too great.
-fn checked_norm(file: &Path, kind: &str, id: &str, vector: &[f32]) -> Result<f64, Failure> {
+pub(crate) fn checked_norm(file: &Path, kind: &str, id: &str, vector: &[f32]) -> Result<f64, Failure> {
     let norm = norm(vector);
     if norm <= GREATEST_NORM {
         return Ok(norm);

@@ -2,6 +2,7 @@
 
 mod automatic;
 mod dry_run;
+mod keep_set;
 mod page;
 
 use core::fmt::Write;
@@ -176,6 +177,8 @@ struct Tasks {
     train: RetrievalTask,
     validation: Option<RetrievalTask>,
     test: Option<RetrievalTask>,
+    /// Queries whose rankings must not move, over the documents of `train`.
+    keep: Option<RetrievalTask>,
     origin: Option<Origin>,
 }
 
@@ -188,6 +191,8 @@ fn load(options: &TrainOptions, level: Level, note: &mut dyn FnMut(&str)) -> Res
     let test = options.test.as_deref().map(|file| load(Purpose::Test, file)).transpose()?;
     let others: Vec<&RetrievalTask> = validation.iter().chain(&test).collect();
     lint::announce(&train, &others, common.strict, note)?;
+    let keep = options.auto.keep.as_deref();
+    let keep = keep.map(|file| keep_set::load(file, &mut source, &train, note)).transpose()?;
     let origin = source.origin()?;
     // The tasks have the vectors that they need; the ids of all others need not stay.
     drop(source);
@@ -198,7 +203,7 @@ fn load(options: &TrainOptions, level: Level, note: &mut dyn FnMut(&str)) -> Res
         run::require_ids(test)?;
     }
 
-    Ok(Tasks { train, validation, test, origin })
+    Ok(Tasks { train, validation, test, keep, origin })
 }
 
 /// One run, with the settings of `recipe` and of the command line.
@@ -212,7 +217,7 @@ fn run_once(
 ) -> Result<String, Failure> {
     let settings = settings(options, recipe);
     let data = page::Data::of(&tasks);
-    let Tasks { train: whole, validation: given_validation, test, origin } = tasks;
+    let Tasks { train: whole, validation: given_validation, test, origin, .. } = tasks;
     require_negatives(&whole, &settings, "training pairs")?;
     let (train, validation) = match given_validation {
         Some(validation) => (whole, Some(validation)),

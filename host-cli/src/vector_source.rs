@@ -10,8 +10,9 @@ use crate::embed::{Embedder, Origin};
 use crate::failure::Failure;
 use crate::lint;
 use crate::options::{Common, ModelOptions};
-use crate::retrieval_task::RetrievalTask;
-use crate::vectors::Embeddings;
+use crate::retrieval_task::{Missing, RetrievalTask};
+use crate::texts::Texts;
+use crate::vectors::{Embeddings, Vectors};
 
 /// Where vectors come from, and how the data sets that they are for are read.
 pub struct VectorSource {
@@ -125,6 +126,44 @@ impl VectorSource {
             lint::require_clean(&task)?;
         }
         Ok(task)
+    }
+
+    /// Reads the queries of a data set, labelled or not, with their vectors; embeds what is missing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dataset::read`] and [`Embedder::embed_texts`], and [`Failure::Input`] when there is no query or one has no
+    /// vector.
+    pub fn load_queries(&mut self, file: &Path, note: &mut dyn FnMut(&str)) -> Result<Vectors, Failure> {
+        let Dataset { queries, query_embeddings, .. } = self.read(file)?;
+        if queries.ids.is_empty() {
+            return Err(Failure::input(file, "\"queries\" is empty, expected at least one query"));
+        }
+        let embedded;
+        let known = match &mut self.vectors {
+            Source::Inline => query_embeddings.as_ref().ok_or_else(|| {
+                let problem = "it has no \"query_embeddings\"; give --embeddings DIR with vectors of its queries, or \
+                               --model";
+                Failure::input(file, problem)
+            })?,
+            Source::Files(embeddings, _) => &*embeddings.queries,
+            Source::Model(embedder) => {
+                let (embeddings, counts) = embedder.embed_texts(&queries, &Texts::default())?;
+                note(&format!("{}: {counts}", file.display()));
+                embedded = embeddings.queries;
+                &*embedded
+            }
+        };
+        let mut missing = Missing::default();
+        let mut components = Vec::with_capacity(queries.ids.len() * known.dim());
+        for id in queries.ids.iter() {
+            match known.index_of(id) {
+                Some(row) => components.extend_from_slice(known.row(row)),
+                None => missing.add(id),
+            }
+        }
+        missing.refuse(file, "query", known.source())?;
+        Ok(Vectors::from_rows(known.source().to_owned(), queries.ids, known.dim(), components))
     }
 
     /// Which model the vectors come from, where that is known.

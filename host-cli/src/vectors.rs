@@ -88,16 +88,34 @@ impl Vectors {
             );
             return Err(Failure::input(ids_file, problem));
         }
-        if let Some((row, component)) = matrix.first_non_finite() {
-            let value = matrix.row(row)[component];
-            let id = ids.iter().nth(row).map_or_else(String::new, quoted);
-            let problem = format!(
-                "row {row} ({id}) component {component}: found {value} as a 32-bit float, \
-                 expected a finite number; embed this text again"
-            );
-            return Err(Failure::input(matrix_file, problem));
+        Self { source: matrix_file.display().to_string(), ids, matrix }.finite(matrix_file)
+    }
+
+    /// Reads a `.npy` matrix whose rows have no ids: they are numbered from 1.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Input`] when the file cannot be read or a value is NaN or infinite.
+    pub(crate) fn load_numbered(file: &Path) -> Result<Self, Failure> {
+        let matrix = Matrix::load(file)?;
+        let mut ids = Ids::default();
+        for row in 1..=matrix.rows {
+            let problem = |rejected| Failure::input(file, format!("row {row}: {rejected}"));
+            ids.push(&row.to_string()).map_err(problem)?;
         }
-        Ok(Self { source: matrix_file.display().to_string(), ids, matrix })
+        Self { source: file.display().to_string(), ids, matrix }.finite(file)
+    }
+
+    /// Refuses NaN and infinite values of `file`.
+    fn finite(self, file: &Path) -> Result<Self, Failure> {
+        let Some((row, component)) = self.matrix.first_non_finite() else { return Ok(self) };
+        let problem = format!(
+            "row {row} ({}) component {component}: found {} as a 32-bit float, expected a finite number; embed this \
+             text again",
+            quoted(self.id(row)),
+            self.row(row)[component]
+        );
+        Err(Failure::input(file, problem))
     }
 
     /// Where the vectors come from, as errors and warnings say it.
@@ -142,6 +160,12 @@ impl Vectors {
     #[must_use]
     pub fn id(&self, row: usize) -> &str {
         u32::try_from(row).ok().and_then(|row| self.ids.get(row)).unwrap_or_else(|| panic!("no row {row}"))
+    }
+
+    /// The ids of the rows, in their order.
+    #[must_use]
+    pub fn ids(&self) -> &Ids {
+        &self.ids
     }
 
     /// The vectors without their ids.

@@ -7,8 +7,9 @@ use query_adapter::{Decay, Optimizer, OptimizerKind};
 use serde::Serialize;
 
 use super::plan::{Plan, Round};
-use crate::batches::{MINED, MINED_EACH};
+use crate::batches::{MINED, MINED_EACH, SAMPLED};
 use crate::fit::{MOST_POSITIVES, Negatives, Recipe, Settings};
+use crate::retrieval_task::RetrievalTask;
 
 /// How much work a choice is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
@@ -36,6 +37,12 @@ impl Effort {
 /// Steps to the last stop of a second-order trial, at least, and of a first-order one.
 const LEAST_SECOND_ORDER: u64 = 128;
 const LEAST_FIRST_ORDER: u64 = 256;
+
+/// Multiplications of a step that take as long as one of the sums of moments, which are in double precision.
+const DOUBLE: u64 = 8;
+
+/// Stops that a trial gets, if any, before others get more.
+const FIRST_STOPS: usize = 2;
 
 /// The most elements that preconditioned queries may take: they are all in memory.
 const MOST_PRECONDITIONED: u64 = 1 << 26;
@@ -70,14 +77,9 @@ impl Trial {
         }
     }
 
-    /// Leaves out the last stop; false where it is the only one.
-    fn shorten(&mut self) -> bool {
-        if self.stops.len() < 2 {
-            return false;
-        }
-        self.stops.pop();
-        self.settings.epochs = self.stops.last().copied().unwrap_or(1);
-        true
+    /// The same with its first `stops` stops, at most as many as there are.
+    fn until(&self, stops: usize) -> Self {
+        Self::new(self.settings.clone(), &self.stops[..stops.min(self.stops.len())])
     }
 }
 
@@ -92,13 +94,10 @@ impl fmt::Display for Trial {
             Some(Negatives::InBatch) => "in-batch",
             Some(Negatives::Corpus) => "corpus",
             Some(Negatives::Mined) => "mined",
+            Some(Negatives::Sampled) => "sampled",
             _ => "positives",
         };
-        write!(f, ", scale {scale}, negatives {negatives}")?;
-        match self.settings.start {
-            Some(damping) => write!(f, ", from ridge {damping}"),
-            None => Ok(()),
-        }
+        write!(f, ", scale {scale}, negatives {negatives}")
     }
 }
 
@@ -128,17 +127,13 @@ fn second_order(lr: f32, damping: f32, scale: f32, negatives: Negatives) -> Sett
 
 /// The trials of an effort, the most promising first.
 fn listed(effort: Effort) -> Vec<Trial> {
-    use Negatives::{Corpus, InBatch, Positives};
+    use Negatives::{Corpus, InBatch, Positives, Sampled};
     let short = |settings| Trial::new(settings, &[1, 2, 4, 8]);
     let long = |settings| Trial::new(settings, &[2, 4, 8, 16]);
     let mut trials = vec![
         short(second_order(0.03, 30.0, 30.0, Positives)),
         long(first_order(3e-4, 20.0, Positives)),
         short(second_order(0.03, 30.0, 30.0, Corpus)),
-        Trial::new(
-            Settings { start: Some(10.0), ..second_order(0.03, 30.0, 30.0, Positives) },
-            &[0, 1, 2, 4],
-        ),
         long(first_order(1e-3, 40.0, Positives)),
         short(second_order(0.01, 3.0, 20.0, Positives)),
         short(second_order(0.01, 10.0, 30.0, Corpus)),
@@ -146,6 +141,7 @@ fn listed(effort: Effort) -> Vec<Trial> {
         short(second_order(0.1, 100.0, 30.0, Positives)),
         short(second_order(0.1, 100.0, 40.0, Corpus)),
         long(first_order(1e-3, 40.0, InBatch)),
+        short(second_order(0.03, 30.0, 30.0, Sampled)),
     ];
     if effort == Effort::Thorough {
         for negatives in [Positives, Corpus] {
@@ -171,24 +167,39 @@ fn listed(effort: Effort) -> Vec<Trial> {
 #[must_use]
 pub fn trials(plan: &Plan, effort: Effort, seed: u64) -> Vec<Trial> {
     let shape = Shape::of(plan);
-    let mut left = effort.budget();
-    let mut trials: Vec<Trial> = Vec::new();
+    let mut whole: Vec<Trial> = Vec::new();
     for mut trial in listed(effort).into_iter().filter_map(|trial| shape.fit(trial)) {
         trial.settings.seed = seed;
         trial.lengthen(steps_per_epoch(plan, &trial.settings));
         let named = trial.to_string();
-        if trials.iter().any(|known| known.to_string() == named) {
-            continue;
+        if whole.iter().all(|known| known.to_string() != named) {
+            whole.push(trial);
         }
-        let first = trials.is_empty();
-        // The first runs in any case, for one epoch if it must be.
-        while shape.work(&trial, plan) > left && first && trial.shorten() {}
-        let work = shape.work(&trial, plan);
-        if work > left && !first {
-            continue;
+    }
+    affordable(&whole, effort.budget(), |trial| shape.work(trial, plan))
+}
+
+/// What of some trials there is work for, at least the first stop of the first.
+///
+/// Each gets its first two stops, then each its next one, and so on, as long as there is work left for it: a stop takes
+/// about as much as all before it together, and another setting is worth more than the last epochs of one.
+fn affordable(whole: &[Trial], mut left: u64, work: impl Fn(&Trial) -> u64) -> Vec<Trial> {
+    let mut trials: Vec<Option<Trial>> = vec![None; whole.len()];
+    let most = whole.iter().map(|trial| trial.stops.len()).max().unwrap_or(0);
+    for stops in FIRST_STOPS..=most {
+        for (trial, whole) in trials.iter_mut().zip(whole).filter(|(_, whole)| stops <= whole.stops.len()) {
+            let reached = trial.as_ref().map_or(FIRST_STOPS - 1, |trial| trial.stops.len());
+            let longer = whole.until(stops);
+            let more = work(&longer) - trial.as_ref().map_or(0, &work);
+            if reached + 1 == stops && more <= left {
+                left -= more;
+                *trial = Some(longer);
+            }
         }
-        left = left.saturating_sub(work);
-        trials.push(trial);
+    }
+    let mut trials: Vec<Trial> = trials.into_iter().flatten().collect();
+    if trials.is_empty() {
+        trials.extend(whole.first().map(|first| first.until(1)));
     }
     trials
 }
@@ -204,18 +215,22 @@ struct Shape {
     dim: u64,
     queries: u64,
     documents: u64,
-    /// Documents that answer a query.
-    answers: u64,
+    /// Documents that answer a query, or are listed as not doing so.
+    told_apart: u64,
 }
 
 impl Shape {
     fn of(plan: &Plan) -> Self {
         let task = &plan.last.refit_on;
+        let mut told_apart = task.answers();
+        for &document in task.queries().iter().flat_map(|query| query.negatives) {
+            told_apart[document as usize] = true;
+        }
         Self {
             dim: task.dim() as u64,
             queries: task.queries().len() as u64,
             documents: task.corpus().len() as u64,
-            answers: task.answers().into_iter().filter(|&is_answer| is_answer).count() as u64,
+            told_apart: told_apart.into_iter().filter(|&told_apart| told_apart).count() as u64,
         }
     }
 
@@ -227,14 +242,16 @@ impl Shape {
             return None;
         }
         match settings.negatives {
+            // A larger corpus is sampled, and what is near to the queries mined: both are nearly as good as all of it.
+            Some(Negatives::Sampled) if self.documents <= MOST_DOCUMENTS => None,
+            Some(Negatives::Sampled) => (self.told_apart <= MOST_POSITIVES as u64).then_some(trial),
             // The whole corpus answers questions: there is no difference.
-            Some(Negatives::Corpus) if self.documents == self.answers => None,
-            // Nearly as good, and no more work in a larger corpus.
+            Some(Negatives::Corpus) if self.documents == self.told_apart => None,
             Some(Negatives::Corpus) if self.documents > MOST_DOCUMENTS => {
                 settings.negatives = Some(Negatives::Mined);
-                (self.answers <= MOST_POSITIVES as u64).then_some(trial)
+                (self.told_apart <= MOST_POSITIVES as u64).then_some(trial)
             }
-            Some(Negatives::Positives) if self.answers > MOST_POSITIVES as u64 => {
+            Some(Negatives::Positives) if self.told_apart > MOST_POSITIVES as u64 => {
                 settings.negatives = Some(Negatives::InBatch);
                 Some(trial)
             }
@@ -255,22 +272,60 @@ impl Shape {
             Some(Negatives::Corpus) => self.documents * 4 / 3,
             Some(Negatives::Mined) => {
                 let each = (MINED as u64 / self.queries).clamp(1, MINED_EACH as u64);
-                self.documents.min(self.answers + self.queries * each)
+                self.documents.min(self.told_apart + self.queries * each)
             }
-            _ => self.answers,
+            Some(Negatives::Sampled) => self.documents.min(self.told_apart + SAMPLED as u64),
+            _ => self.told_apart,
         };
+        let fits = || round.folds.iter().map(|fold| &fold.train).chain([&round.refit_on]);
+        let sum = |of: fn(&RetrievalTask) -> usize| fits().map(of).sum::<usize>() as u64;
         // Forward, backward and update; scores and their gradient.
-        let pair = 3 * self.dim * (self.dim + candidates);
-        let fits = round.folds.iter().map(|fold| fold.train.pairs()).sum::<usize>() + round.refit_on.pairs();
+        let steps = 3 * self.dim * (self.dim + candidates) * sum(RetrievalTask::pairs);
+        let moments = match trial.settings.precondition {
+            None => 0,
+            Some(_) => {
+                self.dim
+                    * self.dim
+                    * (DOUBLE * self.dim * fits().count() as u64 + 2 * sum(|t| t.queries().len()))
+            }
+        };
+        let mined = match trial.settings.negatives {
+            Some(Negatives::Mined) => sum(|task| task.queries().len()) * self.dim * self.documents,
+            _ => 0,
+        };
         let looked_at: usize = round.folds.iter().map(|fold| fold.held_out.queries().len()).sum();
-        let look = self.dim * (self.dim + self.documents);
-        u64::from(trial.settings.epochs) * fits as u64 * pair + (trial.stops.len() * looked_at) as u64 * look
+        let looks = (trial.stops.len() * looked_at) as u64 * self.dim * (self.dim + self.documents);
+        u64::from(trial.settings.epochs) * steps + moments + mined + looks
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The stops that trials with these get for some work, an epoch of the trial at `at` being `at + 1` pieces of it.
+    fn stops(whole: &[&[u32]], left: u64) -> Vec<Vec<u32>> {
+        let settings =
+            |at: usize| Settings { seed: at as u64, ..first_order(1e-3, 20.0, Negatives::InBatch) };
+        let whole: Vec<_> =
+            whole.iter().enumerate().map(|(at, stops)| Trial::new(settings(at), stops)).collect();
+        let work = |trial: &Trial| (trial.settings.seed + 1) * u64::from(trial.settings.epochs);
+        let trials = affordable(&whole, left, work);
+        assert!(trials.len() == 1 || trials.iter().map(work).sum::<u64>() <= left);
+        trials.into_iter().map(|trial| trial.stops).collect()
+    }
+
+    #[test]
+    fn every_setting_is_tried_before_any_is_tried_for_long() {
+        let whole: [&[u32]; 3] = [&[1, 2, 4, 8], &[1, 2, 4, 8], &[2, 4, 8, 16]];
+        assert_eq!(stops(&whole, 100), whole);
+        assert_eq!(stops(&whole, 2 + 4 + 12), [[1, 2], [1, 2], [2, 4]]);
+        assert_eq!(stops(&whole, 2 + 4 + 12 + 2), [vec![1, 2, 4], vec![1, 2], vec![2, 4]]);
+        // One that there is no work for leaves it to those behind it, and gets none later.
+        assert_eq!(stops(&[&[8, 16], &[1, 2, 4]], 15), [[1, 2, 4]]);
+        // The first one in any case.
+        assert_eq!(stops(&whole, 0), [[1]]);
+    }
 
     #[test]
     fn every_trial_has_a_name_of_its_own_or_is_the_same() {
@@ -279,7 +334,7 @@ mod tests {
             for b in &trials[at + 1..] {
                 let settings = |trial: &Trial| {
                     let settings = Settings { epochs: 0, ..trial.settings.clone() };
-                    (serde_json::to_string(&settings).expect("settings"), trial.settings.start)
+                    serde_json::to_string(&settings).expect("settings")
                 };
                 assert_eq!(a.to_string() == b.to_string(), settings(a) == settings(b), "{a}");
             }

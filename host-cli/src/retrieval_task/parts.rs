@@ -13,7 +13,7 @@ use crate::ids::Ids;
 use crate::lists::Lists;
 use crate::metrics::Judgement;
 use crate::texts::TextKey;
-use crate::vectors::Matrix;
+use crate::vectors::{Matrix, Vectors};
 
 /// What the parts of a task must not share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,7 @@ impl RetrievalTask {
             query_vectors: self.query_vectors.clone(),
             corpus: Arc::clone(&self.corpus),
             defects: Defects::default(),
+            second_moments: Arc::default(),
         }
     }
 
@@ -209,36 +210,37 @@ impl RetrievalTask {
             query_vectors: Matrix::from_rows(self.dim(), vectors),
             corpus: Arc::clone(&self.corpus),
             defects: Defects::default(),
+            second_moments: Arc::default(),
         })
     }
 
-    /// Other queries over the documents of this task: vectors from `file`, numbered from 1, without known answers. None when
-    /// there are none, or of another dimension.
+    /// Other queries over the documents of this task: vectors from `file`, without known answers. None when there are none,
+    /// or of another dimension.
     #[must_use]
-    pub fn with_queries(&self, file: &Path, vectors: Matrix) -> Option<Self> {
-        if vectors.dim() != self.dim() {
+    pub fn with_queries(&self, file: &Path, vectors: &Vectors) -> Option<Self> {
+        if vectors.is_empty() || vectors.dim() != self.dim() {
             return None;
         }
-        let rows: Vec<u32> = (0..u32::try_from(vectors.rows()).ok()?).collect();
+        let rows: Vec<u32> = (0..u32::try_from(vectors.len()).ok()?).collect();
         let mut table = QueryTable {
-            ids: Ids::default(),
+            ids: vectors.ids().clone(),
             texts: vec![TextKey::BLANK; rows.len()],
             positives: Lists::default(),
             negatives: Lists::default(),
             rows: rows.clone(),
         };
-        for row in &rows {
-            table.ids.push(&(row + 1).to_string()).ok()?;
+        for _ in &rows {
             table.positives.close();
             table.negatives.close();
         }
-        (!rows.is_empty()).then(|| Self {
+        Some(Self {
             file: file.to_owned(),
             chosen: rows,
             table: table.into(),
-            query_vectors: vectors,
+            query_vectors: vectors.matrix().clone(),
             corpus: Arc::clone(&self.corpus),
             defects: Defects::default(),
+            second_moments: Arc::default(),
         })
     }
 
@@ -437,13 +439,18 @@ mod tests {
     #[test]
     fn other_queries_can_be_asked_of_the_same_documents() {
         let task = task_of(&[vec![0], vec![1]], |d| d.to_string());
-        let asked =
-            |values: Vec<f32>, dim| task.with_queries(Path::new("keep.npy"), Matrix::from_rows(dim, values));
-        let others = asked(vec![5.0, 6.0, 7.0, 8.0, 9.0, 10.0], 2).expect("of two components");
-        assert_eq!((ids(&others), others.corpus().len()), (vec!["1", "2", "3"], 2));
+        let asked = |named: &[&str], values: Vec<f32>, dim| {
+            let mut ids = Ids::default();
+            named.iter().for_each(|id| assert!(ids.push(id).is_ok()));
+            let vectors = Vectors::from_rows("keep.json".to_owned(), ids, dim, values);
+            task.with_queries(Path::new("keep.json"), &vectors)
+        };
+        let others =
+            asked(&["x", "y", "z"], vec![5.0, 6.0, 7.0, 8.0, 9.0, 10.0], 2).expect("of two components");
+        assert_eq!((ids(&others), others.corpus().len()), (vec!["x", "y", "z"], 2));
         assert_eq!(others.query_vector(1), [7.0, 8.0]);
-        assert!(asked(vec![1.0; 3], 3).is_none());
-        assert!(asked(Vec::new(), 2).is_none());
+        assert!(asked(&["x"], vec![1.0; 3], 3).is_none());
+        assert!(asked(&[], Vec::new(), 2).is_none());
     }
 
     proptest! {

@@ -2,7 +2,6 @@
 
 use core::fmt::Write as _;
 use core::time::Duration;
-use std::path::Path;
 use std::time::Instant;
 
 use query_adapter::Level;
@@ -31,7 +30,6 @@ use crate::ranking::Index;
 use crate::report::{self, SplitReport, json_object};
 use crate::retrieval_task::{Apart, RetrievalTask};
 use crate::run_log::RunLog;
-use crate::vectors::Matrix;
 
 /// Runs the recipe; returns what to print on stdout.
 ///
@@ -46,12 +44,11 @@ pub(super) fn run(
     log: &mut Option<RunLog>,
 ) -> Result<String, Failure> {
     let data = page::Data::of(&tasks);
-    let Tasks { train, validation, test, origin } = tasks;
+    let Tasks { train, validation, test, keep, origin } = tasks;
     require_negatives(&train, &Settings::single(), "training pairs")?;
     let threads = options.common.threads.unwrap_or_else(available_threads);
     let machine = Machine { level, threads };
     let index = Index::new(train.corpus(), level)?.with_threads(threads);
-    let keep = options.auto.keep.as_deref().map(|file| kept_queries(file, &train)).transpose()?;
     if options.auto.max_seconds.is_some() {
         note("--max-seconds: how much is tried depends on the clock; another run may give another adapter");
     }
@@ -95,23 +92,44 @@ pub(super) fn run(
             validation.map(|task| index_of(task, train, &index, level, threads)).transpose()?;
         let plan = plan(train, &index, validation.zip(validation_index.as_ref()), options.seed)?;
         let trials = trials(&plan, options.auto.effort, options.seed);
-        let fits = plan.outer.iter().map(|outer| &outer.round).chain([&plan.last]);
-        let fits: usize = fits.map(|round| round.folds.len() * trials.len()).sum();
+        // After how many fits each round has chosen.
+        let mut fits = 0;
+        let rounds = plan.outer.iter().map(|outer| &outer.round).chain([&plan.last]);
+        let ends: Vec<u64> = rounds
+            .map(|round| {
+                fits += (round.folds.len() * trials.len()) as u64;
+                fits
+            })
+            .collect();
         let bar = progress_bar(options.common.quiet, "fits");
-        bar.set_length(fits as u64);
-        bar.set_message(what);
+        bar.set_length(fits);
+        let say = |fits: u64| {
+            let over = ends.iter().filter(|&&end| end <= fits).count();
+            bar.set_message(match plan.outer.len() {
+                measured if over < measured => {
+                    format!("{what}, to be measured on fold {} of {measured}", over + 1)
+                }
+                measured if over == measured => format!("{what}, for all queries"),
+                _ => "fitting what was chosen".to_owned(),
+            });
+        };
+        say(0);
+        let tick = || {
+            bar.inc(1);
+            say(bar.position());
+        };
         let most = options.auto.max_seconds.map(Duration::from_secs_f64);
-        let outcome = auto::run(&plan, &index, &trials, machine, most, &|| bar.inc(1), &mut journal);
+        let outcome = auto::run(&plan, &index, &trials, machine, most, &tick, &mut journal);
         bar.finish_and_clear();
         Ok(Run { outcome: outcome?, plan, trials })
     };
-    let Run { outcome, plan, trials } = run(&train, validation.as_ref(), "choosing among settings")?;
+    let Run { outcome, plan, trials } = run(&train, validation.as_ref(), "choosing")?;
     let kept = keep.as_ref().map(|task| moved(&index, task, &outcome.adapter)).transpose()?;
     let verdict = verdict(&outcome, kept);
     let control = if options.auto.control {
         let shuffled = validation.as_ref().map(|task| task.with_shuffled_answers(!options.seed));
         let Run { outcome, .. } =
-            run(&train.with_shuffled_answers(options.seed), shuffled.as_ref(), "control: labels shuffled")?;
+            run(&train.with_shuffled_answers(options.seed), shuffled.as_ref(), "control")?;
         Some(self::verdict(&outcome, None))
     } else {
         None
@@ -248,27 +266,6 @@ fn verdict(outcome: &Outcome, kept: Option<Moved>) -> Verdict {
         verdict.finding = Finding::NoEvidence;
     }
     verdict
-}
-
-/// The queries that must not move: the rows of a `.npy` file.
-fn kept_queries(file: &Path, train: &RetrievalTask) -> Result<RetrievalTask, Failure> {
-    let matrix = Matrix::load(file)?;
-    if matrix.dim() != train.dim() {
-        let problem = format!(
-            "its vectors have {} components, those of {} have {}; embed both with one model",
-            matrix.dim(),
-            train.file().display(),
-            train.dim()
-        );
-        return Err(Failure::input(file, problem));
-    }
-    if let Some((row, component)) = matrix.first_non_finite() {
-        let problem = format!("row {row}: component {component} is not a finite number");
-        return Err(Failure::input(file, problem));
-    }
-    train
-        .with_queries(file, matrix)
-        .ok_or_else(|| Failure::input(file, "there is no query in it, expected a vector a row"))
 }
 
 /// What is printed, logged and stored.

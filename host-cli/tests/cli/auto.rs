@@ -170,6 +170,17 @@ fn an_adapter_that_moves_unrelated_queries_is_refused() {
     assert_eq!(report["train"]["kept"], json!("base"));
     let report = folder.json(&format!("{train} --accept-uncertain"));
     assert_eq!(report["train"]["kept"], json!("adapter"));
+    // The same queries as a data set: with vectors of its own, or in the folder of all.
+    let entries: Vec<_> =
+        rows.iter().enumerate().map(|(row, vector)| (format!("k{row}"), json!(vector))).collect();
+    let texts: serde_json::Map<_, _> = entries.iter().map(|(id, _)| (id.clone(), json!("text"))).collect();
+    let vectors: serde_json::Map<_, _> = entries.into_iter().collect();
+    folder.write(
+        "keep.json",
+        json!({"queries": texts, "corpus": {}, "relevant_docs": {}, "query_embeddings": vectors}).to_string(),
+    );
+    let inline = folder.json(&train.replace("keep.npy", "keep.json"));
+    assert_eq!(inline["verdict"]["kept"], report["verdict"]["kept"]);
 }
 
 #[test]
@@ -180,11 +191,26 @@ fn queries_to_keep_must_be_vectors_of_the_same_model() {
     row[3] = f32::NAN;
     write_npy(&folder.path("nan.npy"), &[&[1.0; DIM], &row]);
     folder.write("text.npy", "not a matrix");
+    folder.write("inline.json", r#"{"queries": {"a": "x"}, "corpus": {}, "relevant_docs": {}}"#);
+    folder.write("empty.json", r#"{"queries": {}, "corpus": {}, "relevant_docs": {}}"#);
+    folder.write("less.json", r#"{"queries": {"a": "x", "b": "y"}, "corpus": {}, "relevant_docs": {}, "query_embeddings": {"a": [1, 2]}}"#);
+    folder.write(
+        "long.json",
+        r#"{"queries": {"a": "x"}, "corpus": {}, "relevant_docs": {}, "query_embeddings": {"a": [1e30, 0, 0, 0, 0, 0, 0, 0]}}"#,
+    );
     for (file, parts) in [
         ("wide.npy", ["wide.npy: its vectors have 9 components, those of train.json have 8", "one model"]),
-        ("nan.npy", ["nan.npy: row 1: component 3", "is not a finite number"]),
+        ("nan.npy", ["nan.npy: row 1 (\"2\") component 3: found NaN", "expected a finite number"]),
         ("text.npy", ["text.npy", ".npy"]),
         ("none.npy", ["none.npy", "there is no such file"]),
+        ("none.json", ["none.json", "there is no such file"]),
+        ("inline.json", ["inline.json: it has no \"query_embeddings\"", "--embeddings DIR"]),
+        ("empty.json", ["empty.json: \"queries\" is empty", "at least one query"]),
+        ("less.json", ["less.json: the query \"b\" has no vector", "query_embeddings of less.json"]),
+        (
+            "long.json",
+            ["long.json: the vector of the query \"a\" has the length 1.000e30", "scale all vectors down"],
+        ),
     ] {
         folder.refuses(&format!("train train.json --keep {file} -o a.qad"), INPUT, &parts);
     }

@@ -481,6 +481,28 @@ fn documents_listed_as_negatives_are_told_apart_from_the_answers() {
 }
 
 #[test]
+fn sampled_negatives_are_some_of_the_other_documents() {
+    let folder = Folder::with_data();
+    let loss = |negatives: &str| {
+        let train = format!(
+            "train many.json --validation test.json --lr 0 --epochs 1 --force --negatives {negatives}"
+        );
+        numbers(&folder.json(&train), "/train/loss")[0]
+    };
+    let mut data = Data::small();
+    data.documents.extend(Data::new(2000, DIM, 9).documents);
+    folder.write("many.json", data.json(true));
+    let (sampled, corpus) = (loss("sampled"), loss("corpus"));
+    assert!((sampled - corpus).abs() < 1e-5, "all that there are: {sampled} against {corpus}");
+    data.documents.extend(Data::new(1000, DIM, 10).documents);
+    folder.write("many.json", data.json(true));
+    let (positives, sampled, corpus) = (loss("positives"), loss("sampled"), loss("corpus"));
+    assert!(positives < sampled && sampled < corpus, "{positives} {sampled} {corpus}");
+    assert_eq!(sampled.to_bits(), loss("sampled").to_bits());
+    assert_ne!(sampled.to_bits(), loss("sampled --seed 1").to_bits());
+}
+
+#[test]
 fn mined_negatives_are_near_but_not_nearer_than_the_answer() {
     let folder = Folder::with_data();
     let loss = |name: &str, negatives: &str| {
