@@ -22,13 +22,23 @@ pub fn two_sided_p(t: f64, degrees: f64) -> f64 {
     let (x, y) = (degrees / (degrees + square), square / (degrees + square));
     let ln_x = -libm::log1p(square / degrees);
     let ln_y = -libm::log1p(degrees / square);
-    let ln_beta = libm::lgamma(a) + libm::lgamma(b) - libm::lgamma(a + b);
+    let ln_beta = libm::lgamma(b) - ln_gamma_step(a);
     let front = libm::exp(a * ln_x + b * ln_y - ln_beta);
     if x < (a + 1.0) / (a + b + 2.0) {
         front * fraction(a, b, x) / a
     } else {
         1.0 - front * fraction(b, a, y) / b
     }
+}
+
+/// `ln Γ(a + ½) − ln Γ(a)`. For large `a` the two nearly cancel, and what is left is Stirling's series of their difference.
+fn ln_gamma_step(a: f64) -> f64 {
+    if a < 30.0 {
+        return libm::lgamma(a + 0.5) - libm::lgamma(a);
+    }
+    let r = 1.0 / (a * a);
+    let series = r * (1.0 / 192.0 - r * (1.0 / 640.0 - r * (17.0 / 14336.0 - r * (31.0 / 18432.0))));
+    0.5 * libm::log(a) - (0.125 - series) / a
 }
 
 /// The continued fraction of the incomplete beta function, by Lentz's method as Thompson and Barnett modified it:

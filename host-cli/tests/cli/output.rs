@@ -29,7 +29,7 @@ const METRICS: [&str; 16] = [
 ];
 
 /// The keys of one comparison in JSON, sorted.
-const COMPARISON: [&str; 7] = ["adapted", "base", "delta", "interval", "lost", "queries", "won"];
+const COMPARISON: [&str; 8] = ["adapted", "base", "delta", "interval", "lost", "queries", "ties", "won"];
 
 fn keys(value: &Value) -> Vec<&str> {
     value.as_object().expect("an object").keys().map(String::as_str).collect()
@@ -134,9 +134,9 @@ fn answers_seen_and_unseen_are_told_apart_where_there_are_both() {
 fn evaluate_compares_only_with_an_adapter() {
     let folder = Folder::with_adapter();
     let report = folder.json("evaluate test.json");
-    assert_eq!(keys(&report), ["base", "queries"]);
+    assert_eq!(keys(&report), ["base", "gain", "queries", "ties"]);
     assert_eq!(keys(&report["base"]), METRICS);
-    assert_comparison(&folder.json("evaluate test.json --adapter a.qad"), &[]);
+    assert_comparison(&folder.json("evaluate test.json --adapter a.qad"), &["gain"]);
 }
 
 /// The rows of the first table in `text`: cells without their padding.
