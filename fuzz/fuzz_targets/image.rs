@@ -23,6 +23,7 @@ fuzz_target!(|input: &[u8]| {
     check(&with_lengths(input));
     // Bytes that ran out read as zero, so a spec can be made of any input.
     let _ = check_writer(&mut Unstructured::new(input));
+    let _ = check_int8_writer(&mut Unstructured::new(input));
 });
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
