@@ -69,7 +69,8 @@ fn main() -> Result<(), Error> {
         queries[row * DIM + row] = 1.0;
         documents[row * DIM + row + 1] = 1.0;
     }
-    let [first, last] = learn(&mut Memory::NEW, &queries, &documents, 100)?;
+    let mut memory = Memory::NEW;
+    let [first, last] = learn(&mut memory, &queries, &documents, 100)?;
     println!("loss {first:.4} before, {last:.4} after 100 steps");
     assert!(last < first / 10.0);
     Ok(())

@@ -61,7 +61,7 @@ fn every_command_computes_what_the_kernel_computes_in_eight_bits() {
     let expected = rounded.linear().expect("an adapter");
 
     let queries: Vec<Vec<f32>> =
-        (0..600u16).map(|q| (0..DIM).map(|k| f32::from(q % 7) - f32::from(k as u8)).collect()).collect();
+        (0..600u16).map(|q| (0_u8..).take(DIM).map(|k| f32::from(q % 7) - f32::from(k)).collect()).collect();
     let rows: Vec<&[f32]> = queries.iter().map(Vec::as_slice).collect();
     write_npy(&folder.path("queries.npy"), &rows);
     folder.run("apply -a small.qad -i queries.npy -o out.npy --threads 2").assert().success();
@@ -109,6 +109,7 @@ fn the_error_printed_is_that_of_rounding() {
     let cost = folder.json("quantize a.qad -o small.qad");
     let open = |name: &str| AdapterFile::open(&folder.path(name), Level::detect()).expect("an adapter");
     let dense = open("a.qad").dense(Level::detect()).expect("dense");
+    let square = |x: f32| f64::from(x) * f64::from(x);
     let mut query = vec![0.0; DIM];
     let (mut change, mut error) = (0.0, 0.0);
     for k in 0..DIM {
@@ -120,8 +121,8 @@ fn the_error_printed_is_that_of_rounding() {
         rounded.linear().expect("an adapter").apply(&query, &mut small).expect("applied");
         for ((w, s), q) in wide.iter().zip(&small).zip(&query) {
             // Without the bias, which is not rounded.
-            change += f64::from(w - q - 0.25).powi(2);
-            error += f64::from(w - s).powi(2);
+            change += square(w - q - 0.25);
+            error += square(w - s);
         }
     }
     let (found, expected) = (cost["relative_error"].as_f64().expect("a number"), (error / change).sqrt());
