@@ -7,7 +7,7 @@
 use comfy_table::{CellAlignment, Table, presets};
 use query_adapter::{Error, Lanes, Level, linear_len};
 use query_adapter_benches::cases::DIMS;
-use query_adapter_benches::limits::{Effort, Limits, Loops, median, time};
+use query_adapter_benches::limits::{Effort, Limits, Loops, best, median, time};
 use query_adapter_benches::operations::{Case, Name, Operation};
 use query_adapter_benches::roofline::Work;
 
@@ -28,7 +28,7 @@ fn main() -> Result<(), Error> {
     let filter = arguments.first().filter(|argument| !argument.starts_with('-')).map_or("", String::as_str);
     let level = Level::detect();
     println!("{}, one thread, level {}", processor(), level.name());
-    println!("processor time of the thread, medians of {} interleaved rounds\n", effort.rounds);
+    println!("processor time of the thread, medians and bests of {} interleaved rounds\n", effort.rounds);
     print_machine(effort);
     let mut rows = Vec::new();
     for operation in Operation::all() {
@@ -56,7 +56,7 @@ fn print_machine(effort: Effort) {
             for _ in 0..effort.rounds {
                 clocks.sample(effort, reads);
             }
-            clocks.limits()
+            clocks.limits(|times| median(times.to_vec()))
         };
         let [one, three] =
             [&arrays.each_ref().map(Vec::as_slice)[..1], &arrays.each_ref().map(Vec::as_slice)].map(limits);
@@ -81,12 +81,25 @@ fn parameters(len: usize) -> [Vec<Lanes>; 3] {
 /// One operation.
 struct Row {
     name: String,
-    /// Seconds of processor time.
-    median: f64,
     phases: Vec<Work>,
+    median: Summary,
+    best: Summary,
+}
+
+/// One way to make one number of all samples.
+struct Summary {
+    /// Seconds of processor time.
+    seconds: f64,
     limits: Limits,
     /// Other libraries' seconds.
     peers: Vec<(&'static str, f64)>,
+}
+
+impl Summary {
+    /// The least time that the limits leave.
+    fn roofline(&self, phases: &[Work]) -> f64 {
+        phases.iter().map(|phase| phase.least_time(&self.limits).0).sum()
+    }
 }
 
 /// Times an operation, the limits and the other libraries in turns, so that what disturbs one disturbs the others.
@@ -110,12 +123,16 @@ fn measure(name: Name, effort: Effort) -> Result<Row, Error> {
             peer.sample(effort);
         }
     }
+    let summary = |of: fn(&[f64]) -> f64| Summary {
+        seconds: of(&times),
+        limits: limits.limits(of),
+        peers: peers.iter().map(|peer| peer.seconds(of)).collect(),
+    };
     Ok(Row {
         name: name.to_string(),
-        median: median(times),
         phases: name.operation.phases(),
-        limits: limits.limits(),
-        peers: peers.into_iter().map(peers::Clock::median).collect(),
+        median: summary(|times| median(times.to_vec())),
+        best: summary(best),
     })
 }
 
@@ -146,8 +163,8 @@ impl LimitClocks {
         }
     }
 
-    fn limits(self) -> Limits {
-        let [in_flops, in_read, in_update, in_divisions] = self.times.map(median);
+    fn limits(&self, of: impl Fn(&[f64]) -> f64) -> Limits {
+        let [in_flops, in_read, in_update, in_divisions] = self.times.each_ref().map(|times| of(times));
         let [flops, read, update, divisions] = self.counts;
         Limits {
             flops: flops / in_flops,
@@ -173,8 +190,8 @@ mod peers {
         pub(crate) fn sample(&mut self, effort: Effort) {
             self.times.push(super::time(effort, &mut self.case.run));
         }
-        pub(crate) fn median(self) -> (&'static str, f64) {
-            (self.case.peer.name(), super::median(self.times))
+        pub(crate) fn seconds(&self, of: impl Fn(&[f64]) -> f64) -> (&'static str, f64) {
+            (self.case.peer.name(), of(&self.times))
         }
     }
 
@@ -190,8 +207,8 @@ mod peers {
     #[cfg(not(feature = "peers"))]
     impl Clock {
         pub(crate) const fn sample(&mut self, _: Effort) {}
-        pub(crate) const fn median(self) -> (&'static str, f64) {
-            match self {}
+        pub(crate) fn seconds(&self, _: impl Fn(&[f64]) -> f64) -> (&'static str, f64) {
+            match *self {}
         }
     }
 
@@ -207,22 +224,25 @@ fn print_operations(rows: &[Row]) {
         "operation",
         "µs",
         "roofline µs",
-        "fraction of roofline",
+        "fraction",
+        "best µs",
+        "fraction of bests",
         "peak GF/s",
         "read GB/s",
         "update GB/s",
         "sqrt and ÷ ns",
         "phases bound by",
     ]);
-    for Row { name, median, phases, limits, .. } in rows {
-        let least: Vec<_> = phases.iter().map(|phase| phase.least_time(limits)).collect();
-        let roofline: f64 = least.iter().map(|(seconds, _)| seconds).sum();
-        let bounds: Vec<_> = least.iter().map(|(_, bound)| bound.name()).collect();
+    for Row { name, phases, median, best } in rows {
+        let (roofline, limits) = (median.roofline(phases), &median.limits);
+        let bounds: Vec<_> = phases.iter().map(|phase| phase.least_time(limits).1.name()).collect();
         table.add_row([
             name.clone(),
-            format!("{:.2}", median * 1e6),
+            format!("{:.2}", median.seconds * 1e6),
             format!("{:.2}", roofline * 1e6),
-            format!("{:.2}", roofline / median),
+            format!("{:.2}", roofline / median.seconds),
+            format!("{:.2}", best.seconds * 1e6),
+            format!("{:.2}", best.roofline(phases) / best.seconds),
             format!("{:.0}", limits.flops / 1e9),
             format!("{:.0}", limits.read / 1e9),
             format!("{:.0}", limits.update / 1e9),
@@ -234,15 +254,23 @@ fn print_operations(rows: &[Row]) {
 }
 
 fn print_peers(rows: &[Row]) {
-    println!("\nother libraries: µs, and how many times as fast the kernel is\n");
+    println!(
+        "\nother libraries: µs, and in brackets how many times as fast the kernel is, by medians and by bests\n"
+    );
     let mut table = table(["operation", "µs", "gemm", "faer", "nalgebra", "matrixmultiply"]);
-    for Row { name, median, peers, .. } in rows.iter().filter(|row| !row.peers.is_empty()) {
-        let mut cells = vec![name.clone(), format!("{:.2}", median * 1e6)];
+    for Row { name, median, best, .. } in rows.iter().filter(|row| !row.median.peers.is_empty()) {
+        let mut cells = vec![name.clone(), format!("{:.2}", median.seconds * 1e6)];
         for column in ["gemm", "faer", "nalgebra", "matrixmultiply"] {
-            let peer = peers.iter().find(|(peer, _)| *peer == column);
-            cells.push(peer.map_or("–".to_owned(), |(_, seconds)| {
-                format!("{:.2} ({:.2}×)", seconds * 1e6, seconds / median)
-            }));
+            let of = |summary: &Summary| {
+                let peer = summary.peers.iter().find(|(peer, _)| *peer == column);
+                peer.map(|(_, seconds)| (*seconds, seconds / summary.seconds))
+            };
+            cells.push(match of(median).zip(of(best)) {
+                Some(((seconds, times), (_, of_bests))) => {
+                    format!("{:.2} ({times:.2}×, {of_bests:.2}×)", seconds * 1e6)
+                }
+                None => "–".to_owned(),
+            });
         }
         table.add_row(cells);
     }

@@ -151,7 +151,7 @@ fn consume<S: Simd>(x: f32x16<S>) {
 /// How often and how long to time.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
-    /// Samples of each thing timed; the median counts.
+    /// Samples of each thing timed.
     pub rounds: usize,
     /// About how long one sample takes, where one repetition is shorter. Shorter than a time slice, so that other
     /// programs seldom get to empty the caches within a sample.
@@ -189,6 +189,12 @@ pub fn median(mut samples: Vec<f64>) -> f64 {
     samples.get(middle).copied().unwrap_or(f64::INFINITY)
 }
 
+/// The least of `samples`, what the fewest disturbances left; infinity when there are none.
+#[must_use]
+pub fn best(samples: &[f64]) -> f64 {
+    samples.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,6 +219,12 @@ mod tests {
         assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.0);
         assert_eq!(median(vec![]), f64::INFINITY);
+    }
+
+    #[test]
+    fn best_is_the_least_and_of_nothing_infinite() {
+        assert_eq!(best(&[2.0, 1.0, 3.0]), 1.0);
+        assert_eq!(best(&[]), f64::INFINITY);
     }
 
     #[test]

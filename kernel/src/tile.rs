@@ -7,6 +7,8 @@
 use crate::lanes::LANES;
 use crate::lanes::Lanes;
 use crate::simd::Simd;
+#[cfg(feature = "train")]
+use crate::simd::prefetch;
 
 /// `emit(p, c, Σₖ panels[p][k] · rows[c][k])` for every panel and every row of `depth` scalars.
 ///
@@ -280,10 +282,15 @@ pub(crate) fn accumulate_columns<S: Simd>(s: S, panel: &[Lanes], tile: &[Lanes],
     at_every_width!(S, rung);
 }
 
+/// How many rows ahead a tile that lies in the second-level cache is asked for: about as long as that takes.
+#[cfg(feature = "train")]
+const ROWS_AHEAD: usize = 16;
+
 /// Sixteen chains over the rows of a tile, with `beside(c)` for all sixteen `c` in between: where one waits for the
 /// divider, the other keeps the multipliers busy.
 ///
-/// The rows are the only loop around the multiply-adds: as a loop within a loop over `c` they take a quarter longer.
+/// The rows are the only loop around the multiply-adds: as a loop within a loop over `c` they take a quarter longer. They
+/// are asked for ahead, since a tile comes from the second-level cache once for each panel.
 #[cfg(feature = "train")]
 #[inline(always)]
 pub(crate) fn columns_tile_beside<S: Simd>(
@@ -303,6 +310,7 @@ pub(crate) fn columns_tile_beside<S: Simd>(
             beside(c);
             c += 1;
         }
+        prefetch(row, ROWS_AHEAD);
         let lanes = s.load(column);
         for (chain, &scalar) in acc.iter_mut().zip(&row.0) {
             *chain = s.fma(lanes, s.splat(scalar), *chain);

@@ -7,7 +7,7 @@ use super::team::{Phase, split};
 use super::{Anchor, Shape};
 use crate::adam::{OptimizerKind, Stages, Update, update_lanes};
 use crate::lanes::{LANES, Lanes};
-use crate::simd::{Simd, dispatch};
+use crate::simd::{Simd, dispatch, prefetch};
 use crate::tile::{Sink, columns_tile, columns_tile_beside};
 
 /// Updates some panels of the weight, and transforms the next batch's queries by each of them while it is at hand.
@@ -135,6 +135,9 @@ impl UpdatePanels<'_> {
     }
 }
 
+/// How many columns ahead `W`, `m` and `v` are asked for, which together seldom fit the second-level cache: four tiles.
+const COLUMNS_AHEAD: usize = 4 * LANES;
+
 /// Updates one panel of the weight by the tiles of its gradient, those of one group of the operand.
 ///
 /// Where there are registers enough, a tile's results wait until the next tile is formed and are consumed between its
@@ -160,6 +163,9 @@ fn update_panel<S: Simd>(
             Some(TileUpdate { anchor: None, w, m, v }) => {
                 let mut stages = Stages::new(s);
                 let acc = columns_tile_beside(s, d_output, tile, |c| {
+                    prefetch(w, c + COLUMNS_AHEAD);
+                    prefetch(m, c + COLUMNS_AHEAD);
+                    prefetch(v, c + COLUMNS_AHEAD);
                     if let Some(gradient) = gradients.get(c) {
                         stages.column(s, &update, c, s.load(gradient), [w, m, v]);
                     }
