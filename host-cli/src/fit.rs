@@ -13,7 +13,7 @@ use query_adapter::{
 use rayon::ThreadPoolBuilder;
 use serde::{Deserialize, Serialize};
 pub use state::FitState;
-use state::Position;
+use state::{Course, Position};
 pub(crate) use state::{adapter_of, not_of_this_run, panels_of};
 
 use crate::averaging::Average;
@@ -519,7 +519,7 @@ fn run<J: Join>(
         notes.push("the learning rate is 0: nothing is learnt".to_owned());
     }
 
-    let (adapter, mut average) = match from {
+    let (adapter, average) = match from {
         Some(from) => (from.adapter(dim, settings.bias, level)?, from.average(dim, settings.bias, level)?),
         None => {
             let base = identity(dim, settings.bias, level)?;
@@ -536,15 +536,20 @@ fn run<J: Join>(
     if settings.recipe == Recipe::Single {
         trainer.set_anchor(Anchor::Identity)?;
     }
-    let (mut at, mut epochs, mut losses) = (Position::begin(1), Vec::new(), LossCurve::new(steps));
+    let (at, epochs, losses) = match from {
+        Some(from) => {
+            from.restore(&mut trainer)?;
+            (from.position(), from.epochs.to_vec(), from.losses.clone().into_owned())
+        }
+        None => (Position::begin(1), Vec::new(), LossCurve::new(steps)),
+    };
     if let Some(from) = from {
-        from.restore(&mut trainer)?;
-        (at, epochs, losses) = (from.position(), from.epochs.to_vec(), from.losses.clone().into_owned());
         let before = epochs.len() * steps_per_epoch + at.step as usize;
         if epochs.len() + 1 != at.epoch as usize || before != from.steps as usize || from.steps > steps {
             return Err(not_of_this_run("its counts of steps and epochs do not fit together"));
         }
     }
+    let mut course = Course { at, trainer, epochs, losses, average };
 
     let mut batches = Batches::new(task, index, &pairs, settings, batch_size, level)?;
     let (norm, gradient) = match norm_form(batch_size, dim) {
@@ -561,7 +566,7 @@ fn run<J: Join>(
         batch_size,
         steps_per_epoch,
         steps,
-        resumed_after: trainer.state().steps,
+        resumed_after: course.trainer.state().steps,
         warmup,
         threads: join.threads(),
         simd: level.name(),
@@ -570,17 +575,17 @@ fn run<J: Join>(
         memory: batches.memory() + (1 + 2 * u64::from(moments > 0) + u64::from(settings.average)) * len_bytes,
     }))?;
     if from.is_none() {
-        look.look(0, trainer.adapter())?;
+        look.look(0, course.trainer.adapter())?;
     }
     let mut order: Vec<u32> = (0..).take(pairs.len()).collect();
     // All took part in an epoch that is over.
-    let mut visited = vec![at.epoch > 1; task.queries().len()];
-    for epoch in at.epoch..=settings.epochs {
+    let mut visited = vec![course.at.epoch > 1; task.queries().len()];
+    for epoch in course.at.epoch..=settings.epochs {
         if settings.recipe == Recipe::Single {
             epoch_order(&mut order, settings.seed, epoch - 1);
         }
         let mut last = Progress {
-            step: trainer.state().steps,
+            step: course.trainer.state().steps,
             epoch,
             loss: f32::NAN,
             grad_norm: f32::NAN,
@@ -590,23 +595,24 @@ fn run<J: Join>(
             for &pair in chosen {
                 visited[pairs[pair as usize].query as usize] = true;
             }
-            if step <= at.step {
+            if step <= course.at.step {
                 continue;
             }
             let (batch, scratch) = batches.fill(chosen)?;
-            let report = trainer
+            let report = course
+                .trainer
                 .step_on(join, &batch, scratch)
-                .map_err(|error| refusal(error, trainer.state().steps, chosen, &pairs, task))?;
+                .map_err(|error| refusal(error, course.trainer.state().steps, chosen, &pairs, task))?;
             let weight: f64 = batch.weights.iter().map(|&weight| f64::from(weight)).sum();
-            at.step = step;
-            at.loss_sum += f64::from(report.loss) * weight;
-            at.weight_sum += weight;
-            losses.add(trainer.state().steps, report.loss);
-            if let Some(average) = &mut average {
-                average.offer(trainer.adapter(), epoch, step as usize, steps_per_epoch);
+            course.at.step = step;
+            course.at.loss_sum += f64::from(report.loss) * weight;
+            course.at.weight_sum += weight;
+            course.losses.add(course.trainer.state().steps, report.loss);
+            if let Some(average) = &mut course.average {
+                average.offer(course.trainer.adapter(), epoch, step as usize, steps_per_epoch);
             }
             last = Progress {
-                step: trainer.state().steps,
+                step: course.trainer.state().steps,
                 epoch,
                 loss: report.loss,
                 grad_norm: report.grad_norm,
@@ -614,32 +620,19 @@ fn run<J: Join>(
             };
             observe(Event::Step(last))?;
             pause("step");
-            observe(Event::Between(&FitState::of(
-                at,
-                &trainer,
-                &epochs,
-                &losses,
-                average.as_ref(),
-                look.best(),
-            )))?;
+            observe(Event::Between(&course.state(look.best())))?;
         }
-        let adapter = average.as_ref().map_or(trainer.adapter(), Average::mean);
-        let done = Epoch { loss: at.loss_sum / at.weight_sum, validation_ndcg: look.look(epoch, adapter)? };
+        let loss = course.at.loss_sum / course.at.weight_sum;
+        let done = Epoch { loss, validation_ndcg: look.look(epoch, course.adapter())? };
         observe(Event::Epoch(last, &done))?;
-        epochs.push(done);
-        at = Position::begin(epoch.saturating_add(1));
-        observe(Event::Between(&FitState::of(
-            at,
-            &trainer,
-            &epochs,
-            &losses,
-            average.as_ref(),
-            look.best(),
-        )))?;
+        course.epochs.push(done);
+        course.at = Position::begin(epoch.saturating_add(1));
+        observe(Event::Between(&course.state(look.best())))?;
     }
 
     let queries_visited = visited.iter().filter(|&&visited| visited).count();
-    let last = average.map_or_else(|| trainer.adapter().clone(), |average| average.mean().clone());
+    let last = course.adapter().clone();
+    let Course { epochs, losses, .. } = course;
     Ok(Run { last, epochs, losses, steps, pairs: pairs.len(), queries_visited, notes })
 }
 

@@ -55,17 +55,28 @@ impl Position {
     }
 }
 
-impl<'a> FitState<'a> {
-    pub(super) fn of(
-        at: Position,
-        trainer: &'a Trainer<Vec<Lanes>>,
-        epochs: &'a [Epoch],
-        losses: &'a LossCurve,
-        average: Option<&'a Average>,
-        best: Option<(u32, &'a Adapter)>,
-    ) -> Self {
+/// What changes from step to step.
+pub(super) struct Course {
+    pub(super) at: Position,
+    pub(super) trainer: Trainer<Vec<Lanes>>,
+    /// The epochs that are over.
+    pub(super) epochs: Vec<Epoch>,
+    pub(super) losses: LossCurve,
+    /// Where the mean of the weights is what counts.
+    pub(super) average: Option<Average>,
+}
+
+impl Course {
+    /// What the run would give if it ended here.
+    pub(super) fn adapter(&self) -> &Adapter {
+        self.average.as_ref().map_or(self.trainer.adapter(), Average::mean)
+    }
+
+    /// Where the fit stands, with the best epoch so far.
+    pub(super) fn state<'a>(&'a self, best: Option<(u32, &'a Adapter)>) -> FitState<'a> {
+        let Self { at, trainer, epochs, losses, average } = self;
         let &OptimizerState { steps, beta1_power, beta2_power } = trainer.state();
-        Self {
+        FitState {
             epoch: at.epoch,
             step: at.step,
             loss_sum: at.loss_sum,
@@ -78,11 +89,13 @@ impl<'a> FitState<'a> {
             weight: panels_of(trainer.adapter()),
             m: Cow::Borrowed(bytemuck::cast_slice(trainer.m())),
             v: Cow::Borrowed(bytemuck::cast_slice(trainer.v())),
-            average: average.map(|average| (panels_of(average.mean()), average.count())),
+            average: average.as_ref().map(|average| (panels_of(average.mean()), average.count())),
             best: best.map(|(epoch, adapter)| (epoch, panels_of(adapter))),
         }
     }
+}
 
+impl FitState<'_> {
     /// Steps taken since the beginning of the run.
     #[must_use]
     pub fn steps(&self) -> u32 {
