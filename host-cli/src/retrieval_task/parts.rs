@@ -1,12 +1,13 @@
 //! Parts of a task, and tasks put together: all share the vectors.
 
+use core::hash::Hash;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use query_adapter::sample::{Generator, shuffle};
 
-use super::{QueryTable, RetrievalTask};
+use super::{Query, QueryTable, RetrievalTask};
 use crate::defects::Defects;
 use crate::failure::Failure;
 use crate::ids::Ids;
@@ -20,7 +21,7 @@ use crate::vectors::{Matrix, Vectors};
 pub enum Apart {
     /// Relevant documents: what is measured is how a question about an unknown document is answered.
     Documents,
-    /// Texts of queries: a relevant document may be known from other questions.
+    /// Texts of queries, or vectors where there are no texts: a relevant document may be known from other questions.
     Queries,
 }
 
@@ -103,17 +104,10 @@ impl RetrievalTask {
                 parents[a as usize] = b;
             }
         }
-        let mut groups: Vec<Vec<u32>> = Vec::new();
-        let mut group_of_root = HashMap::new();
-        for (index, query) in (0..).zip(self.queries().iter()) {
-            let Some(first) = query.positives.first() else { continue };
-            let group = *group_of_root.entry(root(&mut parents, group_of(first))).or_insert_with(|| {
-                groups.push(Vec::new());
-                groups.len() - 1
-            });
-            groups[group].push(index);
-        }
-        groups
+        let labelled = (0..).zip(self.queries().iter());
+        let labelled =
+            labelled.filter_map(|(index, query)| Some((index, group_of(query.positives.first()?))));
+        grouped(labelled.map(|(index, document)| (index, root(&mut parents, document))))
     }
 
     /// For each query the part, of `parts`, that it belongs to; parts are kept `apart` and as equal in size as that allows.
@@ -124,7 +118,7 @@ impl RetrievalTask {
     pub fn parts(&self, parts: usize, apart: Apart, seed: u64) -> Option<Vec<usize>> {
         let groups = match apart {
             Apart::Documents => self.document_groups(),
-            Apart::Queries => self.text_groups(),
+            Apart::Queries => self.query_groups(),
         };
         let greatest = groups.iter().map(Vec::len).max()?;
         if groups.len() < parts || greatest * parts > self.chosen.len().next_multiple_of(parts) {
@@ -143,23 +137,13 @@ impl RetrievalTask {
         sizes.iter().all(|&size| size > 0).then_some(part_of)
     }
 
-    /// The queries of the same text, in the order of the groups' first queries; one without a text is alone.
-    fn text_groups(&self) -> Vec<Vec<u32>> {
-        let mut groups: Vec<Vec<u32>> = Vec::new();
-        // Look-ups only.
-        let mut group_of_text = HashMap::new();
-        for (index, query) in (0..).zip(self.queries().iter()) {
-            let new = groups.len();
-            let group = match query.text {
-                TextKey::BLANK => new,
-                text => *group_of_text.entry(text).or_insert(new),
-            };
-            if group == new {
-                groups.push(Vec::new());
-            }
-            groups[group].push(index);
-        }
-        groups
+    /// The queries of the same text, in the order of the groups' first queries; those without a text by their vectors.
+    fn query_groups(&self) -> Vec<Vec<u32>> {
+        let key = |(index, query): (u32, Query<'_>)| {
+            let vector = (query.text == TextKey::BLANK).then(|| self.query_vector(index as usize));
+            (index, (query.text, vector.map(bytemuck::cast_slice::<f32, u8>)))
+        };
+        grouped((0..).zip(self.queries().iter()).map(key))
     }
 
     /// This task with the queries of `other` behind its own. None unless both have the same documents: ids, texts and
@@ -272,14 +256,29 @@ impl RetrievalTask {
     }
 }
 
-/// The root of a document's tree; the path to it is halved on the way.
-fn root(parents: &mut [u32], mut document: u32) -> u32 {
-    while parents[document as usize] != document {
-        let grandparent = parents[parents[document as usize] as usize];
-        parents[document as usize] = grandparent;
-        document = grandparent;
+/// The root of a tree of a forest; the path to it is halved on the way.
+fn root(parents: &mut [u32], mut node: u32) -> u32 {
+    while parents[node as usize] != node {
+        let grandparent = parents[parents[node as usize] as usize];
+        parents[node as usize] = grandparent;
+        node = grandparent;
     }
-    document
+    node
+}
+
+/// Queries of one key together, in the order of the groups' first queries.
+fn grouped<K: Eq + Hash>(keyed: impl Iterator<Item = (u32, K)>) -> Vec<Vec<u32>> {
+    let mut groups: Vec<Vec<u32>> = Vec::new();
+    // Look-ups only.
+    let mut group_of_key = HashMap::new();
+    for (query, key) in keyed {
+        let group = *group_of_key.entry(key).or_insert_with(|| {
+            groups.push(Vec::new());
+            groups.len() - 1
+        });
+        groups[group].push(query);
+    }
+    groups
 }
 
 #[cfg(test)]
@@ -400,6 +399,18 @@ mod tests {
         assert_eq!(together.parts(2, Apart::Documents, 0), None);
         assert!(together.parts(2, Apart::Queries, 0).is_some());
         assert_eq!(together.parts(5, Apart::Queries, 0), None);
+    }
+
+    #[test]
+    fn queries_that_are_the_same_stay_together() {
+        // b–c by text; of those without a text f–g by vector.
+        let text = r#"{"queries": {"a": "x", "b": "y", "c": "y", "d": "", "e": "", "f": "", "g": ""},
+            "corpus": {"0": "p", "1": "q"}, "corpus_embeddings": {"0": [1, 0], "1": [0, 1]},
+            "relevant_docs": {"a": ["0"], "b": ["1"], "c": ["0"], "d": ["1"], "e": ["0"], "f": ["1"], "g": ["0"]},
+            "query_embeddings": {"a": [1, 2], "b": [1, 2], "c": [1, 3], "d": [1, 4], "e": [1, 5], "f": [1, 6], "g": [1, 6]}}"#;
+        let dataset = Dataset::parse(Path::new("train.json"), text.as_bytes()).expect("read");
+        let task = RetrievalTask::join(dataset, None).expect("joined");
+        assert_eq!(task.query_groups(), [vec![0], vec![1, 2], vec![3], vec![4], vec![5, 6]]);
     }
 
     #[test]
