@@ -483,8 +483,10 @@ fn progress_bar(quiet: bool, what: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:16} {pos}/{len} {msg} {rate} {eta} left")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
     bar.set_style(style.with_key("rate", move |state: &ProgressState, out: &mut dyn Write| {
+        // Slow ones are not none.
+        let decimals = usize::from(state.per_sec() < 10.0);
         // Writing to a bar's own line does not fail.
-        let _ = write!(out, "{:.0} {what}/s", state.per_sec());
+        let _ = write!(out, "{:.decimals$} {what}/s", state.per_sec());
     }));
     bar
 }

@@ -179,7 +179,7 @@ pub fn trials(plan: &Plan, effort: Effort, seed: u64) -> Vec<Trial> {
     affordable(&whole, effort.budget(), |trial| shape.work(trial, plan))
 }
 
-/// What of some trials there is work for, at least the first stop of the first.
+/// What of some trials there is work for, at least the first stop of the one whose first stop takes the least.
 ///
 /// Each gets its first two stops, then each its next one, and so on, as long as there is work left for it: a stop takes
 /// about as much as all before it together, and another setting is worth more than the last epochs of one.
@@ -199,7 +199,7 @@ fn affordable(whole: &[Trial], mut left: u64, work: impl Fn(&Trial) -> u64) -> V
     }
     let mut trials: Vec<Trial> = trials.into_iter().flatten().collect();
     if trials.is_empty() {
-        trials.extend(whole.first().map(|first| first.until(1)));
+        trials.extend(whole.iter().map(|trial| trial.until(1)).min_by_key(&work));
     }
     trials
 }
@@ -323,8 +323,9 @@ mod tests {
         assert_eq!(stops(&whole, 2 + 4 + 12 + 2), [vec![1, 2, 4], vec![1, 2], vec![2, 4]]);
         // One that there is no work for leaves it to those behind it, and gets none later.
         assert_eq!(stops(&[&[8, 16], &[1, 2, 4]], 15), [[1, 2, 4]]);
-        // The first one in any case.
+        // One in any case: the one that takes the least, of equals the first.
         assert_eq!(stops(&whole, 0), [[1]]);
+        assert_eq!(stops(&[&[8, 16], &[3, 6], &[2, 4]], 0), [[3]]);
     }
 
     #[test]

@@ -103,6 +103,10 @@ pub(super) fn run(
             .collect();
         let bar = progress_bar(options.common.quiet, "fits");
         bar.set_length(fits);
+        // A fit of much data takes a while; the time that is left goes down all the same.
+        if !bar.is_hidden() {
+            bar.enable_steady_tick(Duration::from_secs(1));
+        }
         let say = |fits: u64| {
             let over = ends.iter().filter(|&&end| end <= fits).count();
             bar.set_message(match plan.outer.len() {

@@ -73,6 +73,21 @@ fn the_same_command_gives_the_same_bytes_for_any_threads_and_level() {
 }
 
 #[test]
+fn the_length_of_vectors_changes_nothing() {
+    let folder = learnable();
+    let mut data = Data::new(60, DIM, 1);
+    data.queries.iter_mut().for_each(|query| query.vector.iter_mut().for_each(|x| *x *= 16.0));
+    data.documents.iter_mut().for_each(|document| document.vector.iter_mut().for_each(|x| *x *= 0.25));
+    folder.write("scaled.json", data.json(true));
+    let [one, other] = ["train", "scaled"].map(|name| {
+        let report = folder.json(&format!("train {name}.json -o {name}.qad --effort quick"));
+        ["/train/tried", "/train/chosen", "/train/validation", "/verdict"]
+            .map(|path| report.pointer(path).expect("there").clone())
+    });
+    assert_eq!(one, other);
+}
+
+#[test]
 fn no_gain_is_claimed_of_chance() {
     let folder = Folder::new();
     let mut claimed = Vec::new();
