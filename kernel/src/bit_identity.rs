@@ -77,6 +77,12 @@ fn ordinary_values(len: usize, seed: u64) -> Vec<f32> {
     (0..len).map(|_| (generator.below(20_001) as f32 - 10_000.0) / 10_000.0).collect()
 }
 
+/// A case here is many comparisons. `PROPTEST_CASES` can ask for fewer, as where a processor is emulated.
+fn few_cases() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    ProptestConfig { cases: default.cases.min(64), failure_persistence: None, ..default }
+}
+
 fn columns(values: &[f32]) -> Vec<Lanes> {
     values.chunks_exact(LANES).map(|chunk| Lanes(chunk.try_into().unwrap())).collect()
 }
@@ -224,7 +230,7 @@ fn check_forward_of(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(few_cases())]
 
     #[test]
     fn exp_equals_its_definition(values in any_values(LANES)) {

@@ -51,8 +51,14 @@ fn gradient(weight: &[f32], dim: usize, batch: &Batch<'_>) -> (f32, Vec<f32>) {
     (report.loss, out)
 }
 
+/// `PROPTEST_CASES` can ask for fewer, as where a processor is emulated.
+fn few_cases() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    ProptestConfig { cases: default.cases.min(128), failure_persistence: None, ..default }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(few_cases())]
 
     #[test]
     fn probabilities_sum_to_one_and_the_loss_is_not_negative(

@@ -3,11 +3,13 @@
 #
 #   scripts/cross/emulator.sh PROCESSOR
 #
-# QEMU_USER names a folder to look in first.
+# QEMU_USER names a folder to look in first; by itself that is the one to which fetch_emulator.sh fetches.
 set -euo pipefail
 
 processor=${1:?usage: scripts/cross/emulator.sh PROCESSOR}
-PATH=${QEMU_USER:+$QEMU_USER:}$PATH
+repository=$(cd "$(dirname "$0")/../.." && pwd)
+fetched=$(cd "$repository" && realpath -m "${CARGO_TARGET_DIR:-target}/cross/emulators")
+PATH=${QEMU_USER:-$fetched}:$PATH
 emulator=$(command -v "qemu-$processor" "qemu-$processor-static" | head -n 1) ||
     { echo "qemu-$processor is not installed"; exit 1; }
 # QEMU 7.2 reads the first operand of the instruction MDEBR as if it had 64 bits, so that 3 × 5 is 160; 10.0 does not. To

@@ -19,4 +19,6 @@ cross_prepare_std "$target" || { echo "no standard library for $target"; exit 77
 key=$(tr a-z- A-Z_ <<<"$target")
 export "CARGO_TARGET_${key}_LINKER=$linker"
 export "CARGO_TARGET_${key}_RUNNER=$emulator -L /usr/$processor-linux-gnu"
+# An emulator takes a hundred times as long; every test runs, on fewer random inputs.
+export PROPTEST_CASES=${PROPTEST_CASES:-8}
 "$CROSS_CARGO" test --quiet --package query-adapter --features std,train,image --target "$target" "$@"
