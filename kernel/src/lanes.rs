@@ -127,7 +127,7 @@ impl<S: AsRef<[Lanes]>> PanelMatrix<S> {
             return Ok(());
         }
         for (panel, rows) in
-            self.storage.as_ref().chunks_exact(self.cols).zip(out.chunks_mut(LANES * self.cols))
+            self.storage.as_ref().chunks_exact(self.cols).zip(out.chunks_mut((LANES * self.cols).max(1)))
         {
             for (lane, row) in rows.chunks_exact_mut(self.cols).enumerate() {
                 for (value, column) in row.iter_mut().zip(panel) {
@@ -189,7 +189,9 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> PanelMatrix<S> {
         }
         let cols = self.cols;
         self.fill_zero();
-        for (panel, rows) in self.storage.as_mut().chunks_exact_mut(cols).zip(values.chunks(LANES * cols)) {
+        for (panel, rows) in
+            self.storage.as_mut().chunks_exact_mut(cols).zip(values.chunks((LANES * cols).max(1)))
+        {
             for (lane, row) in rows.chunks_exact(cols).enumerate() {
                 for (column, &value) in panel.iter_mut().zip(row) {
                     if let Some(place) = column.0.get_mut(lane) {

@@ -57,12 +57,16 @@ const fn high_half(x: u64) -> u32 {
 
 /// Permutes `items` uniformly (Fisher and Yates, from the last place down).
 pub fn shuffle(items: &mut [u32], generator: &mut Generator) {
-    let mut len = items.len();
-    while len > 1 {
-        let n = u32::try_from(len).unwrap_or(u32::MAX);
-        let other = generator.below(n) as usize;
-        len -= 1;
-        items.swap(len, other);
+    let mut rest = items;
+    while let [before @ .., last] = rest
+        && !before.is_empty()
+    {
+        let n = u32::try_from(before.len() + 1).unwrap_or(u32::MAX);
+        // Beyond those before is the last itself.
+        if let Some(other) = before.get_mut(generator.below(n) as usize) {
+            core::mem::swap(other, last);
+        }
+        rest = before;
     }
 }
 

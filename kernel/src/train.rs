@@ -319,8 +319,8 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Trainer<S> {
             return Ok(());
         }
         let given = scratch.len();
-        let (mut now, rest) = scratch.split_at_mut(outputs_len);
-        let (mut next, rest) = rest.split_at_mut(outputs_len);
+        let (mut now, rest) = team::split(scratch, outputs_len, 1);
+        let (mut next, rest) = team::split(rest, outputs_len, 1);
         let mut ready = false;
         for (i, batch) in batches.iter().enumerate() {
             let shape = Shape::of(&self.adapter, batch)?;
