@@ -171,6 +171,22 @@ impl Update {
             r2,
         })
     }
+
+    /// What AdamW needs, as the assembly takes it.
+    #[cfg(cortex_m_fpu)]
+    pub(crate) const fn adamw_scalars(&self) -> crate::simd::cortex_m::Scalars {
+        [
+            self.coef,
+            self.beta1,
+            self.one_minus_beta1,
+            self.beta2,
+            self.one_minus_beta2,
+            self.eps,
+            self.minus_decay,
+            self.minus_step,
+            self.r2,
+        ]
+    }
 }
 
 /// Updates sixteen elements by their raw gradient `d_weight`; `anchor` is where decay leads, `None` zero: `w − 0` is `w`.
@@ -221,18 +237,7 @@ fn update_each(
     mut moments: Option<(&mut Lanes, &mut Lanes)>,
 ) {
     if let (OptimizerKind::AdamW, None, Some((m, v))) = (u.kind, anchor, &mut moments) {
-        let scalars = [
-            u.coef,
-            u.beta1,
-            u.one_minus_beta1,
-            u.beta2,
-            u.one_minus_beta2,
-            u.eps,
-            u.minus_decay,
-            u.minus_step,
-            u.r2,
-        ];
-        return crate::simd::cortex_m::adamw(&scalars, d_weight, w, m, v);
+        return crate::simd::cortex_m::adamw(&u.adamw_scalars(), d_weight, w, m, v);
     }
     let (mut no_m, mut no_v) = (Lanes::ZERO, Lanes::ZERO);
     let (m, v) = moments.unwrap_or((&mut no_m, &mut no_v));

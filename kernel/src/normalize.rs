@@ -14,16 +14,10 @@ pub const NORM_FLOOR: f32 = 1e-12;
 /// Returns the norms, and the factors `1 ÷ max(NORM_FLOOR, norm)`.
 #[inline(always)]
 pub(crate) fn normalize_panel<S: Simd>(s: S, x: &mut [Lanes]) -> (S::F32, S::F32) {
-    let mut squares = s.splat(0.0);
-    for column in x.iter() {
-        let value = s.load(column);
-        squares = s.fma(value, value, squares);
-    }
+    let squares = s.dot_columns(x, x, s.splat(0.0));
     let norm = s.sqrt(squares);
     let inverse = s.div(s.splat(1.0), s.max(s.splat(NORM_FLOOR), norm));
-    for column in x.iter_mut() {
-        *column = s.to_lanes(s.mul(s.load(column), inverse));
-    }
+    s.scale_columns(x, inverse);
     (norm, inverse)
 }
 
@@ -37,15 +31,10 @@ pub(crate) fn normalize_backward_panel<S: Simd>(
     inverse: S::F32,
     d: &mut [Lanes],
 ) {
-    let mut dot = s.splat(0.0);
-    for (x, d) in normalized.iter().zip(d.iter()) {
-        dot = s.fma(s.load(x), s.load(d), dot);
-    }
+    let dot = s.dot_columns(normalized, d, s.splat(0.0));
     // × −1 is exact and flips the sign of zero too.
     let minus_dot = s.mul(dot, s.splat(-1.0));
-    for (x, d) in normalized.iter().zip(d.iter_mut()) {
-        *d = s.to_lanes(s.mul(inverse, s.fma(minus_dot, s.load(x), s.load(d))));
-    }
+    s.project_columns(normalized, minus_dot, inverse, d);
 }
 
 /// Divides each row of `rows` (row-major, `dim` values each) by `max(NORM_FLOOR, ‖row‖)`, in place.

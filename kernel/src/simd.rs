@@ -77,6 +77,31 @@ pub(crate) trait Simd: Copy {
         acc
     }
 
+    /// `acc ← fma(x[k], y[k], acc)`, `k` ascending, as far as both reach.
+    #[inline(always)]
+    fn dot_columns(self, x: &[Lanes], y: &[Lanes], mut acc: Self::F32) -> Self::F32 {
+        for (x, y) in x.iter().zip(y) {
+            acc = self.fma(self.load(x), self.load(y), acc);
+        }
+        acc
+    }
+
+    /// `x[k] ← x[k] × factor`.
+    #[inline(always)]
+    fn scale_columns(self, x: &mut [Lanes], factor: Self::F32) {
+        for column in x {
+            *column = self.to_lanes(self.mul(self.load(column), factor));
+        }
+    }
+
+    /// `d[k] ← factor × fma(along, x[k], d[k])`.
+    #[inline(always)]
+    fn project_columns(self, x: &[Lanes], along: Self::F32, factor: Self::F32, d: &mut [Lanes]) {
+        for (x, d) in x.iter().zip(d) {
+            *d = self.to_lanes(self.mul(factor, self.fma(along, self.load(x), self.load(d))));
+        }
+    }
+
     /// `if a > b { a } else { b }`.
     #[inline(always)]
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32 {
@@ -176,6 +201,24 @@ impl Simd for Scalar {
     #[inline(always)]
     fn chain_columns(self, panel: &[Lanes], tile: &[Lanes], column: usize, acc: Self::F32) -> Self::F32 {
         cortex_m::chain_columns(panel, tile, column, Lanes(acc)).0
+    }
+    #[cfg(cortex_m_fpu)]
+    #[inline(always)]
+    fn dot_columns(self, x: &[Lanes], y: &[Lanes], acc: Self::F32) -> Self::F32 {
+        let mut acc = Lanes(acc);
+        cortex_m::dot_columns(x, y, &mut acc);
+        acc.0
+    }
+    #[cfg(cortex_m_fpu)]
+    #[inline(always)]
+    fn scale_columns(self, x: &mut [Lanes], factor: Self::F32) {
+        cortex_m::scale_columns(x, &Lanes(factor));
+    }
+    #[cfg(all(cortex_m_fpu, feature = "train"))]
+    #[inline(always)]
+    fn project_columns(self, x: &[Lanes], along: Self::F32, factor: Self::F32, d: &mut [Lanes]) {
+        cortex_m::add_scaled_columns(&Lanes(along), x, d);
+        cortex_m::scale_columns(d, &Lanes(factor));
     }
     #[inline(always)]
     fn gt(self, a: Self::F32, b: Self::F32) -> Self::Mask {

@@ -8,11 +8,6 @@ use crate::simd::Simd;
 /// Four rounds of interleaving the upper half with the lower: each round rotates the eight index bits by one.
 #[inline(always)]
 fn transpose<S: Simd>(s: S, mut block: [S::F32; LANES]) -> [S::F32; LANES] {
-    if S::WHOLE_CHAINS {
-        let mut lanes = block.map(|vector| s.to_lanes(vector));
-        transpose_each(&mut lanes);
-        return lanes.map(|vector| s.load(&vector));
-    }
     for _ in 0..4 {
         let mut next = block;
         for (pair, i) in next.chunks_exact_mut(2).zip(0..LANES / 2) {
@@ -26,14 +21,19 @@ fn transpose<S: Simd>(s: S, mut block: [S::F32; LANES]) -> [S::F32; LANES] {
     block
 }
 
-/// [`transpose`] where lanes are moved one by one: once in the program, however often it is called.
+/// Up to sixteen rows of `dim` values from column `first` on into the lanes of as many columns as `to` has, value by value
+/// and with no block in between. Lanes without a row become `+0`. Once in the program, however often it is called.
 #[inline(never)]
-fn transpose_each(block: &mut [Lanes; LANES]) {
-    for i in 1..LANES {
-        for j in 0..i {
-            let upper = block[j].0[i];
-            block[j].0[i] = block[i].0[j];
-            block[i].0[j] = upper;
+fn move_each(rows: &[f32], dim: usize, first: usize, to: &mut [Lanes]) {
+    let rows = rows.chunks_exact(dim.max(1)).take(LANES);
+    if rows.len() < LANES {
+        to.fill(Lanes::ZERO);
+    }
+    for (lane, row) in rows.enumerate() {
+        for (column, value) in to.iter_mut().zip(row.get(first..).unwrap_or_default()) {
+            if let Some(place) = column.0.get_mut(lane) {
+                *place = *value;
+            }
         }
     }
 }
@@ -56,6 +56,9 @@ pub(crate) fn block_of_rows_to_panel<S: Simd>(
     first: usize,
     columns: &mut [Lanes],
 ) {
+    if S::WHOLE_CHAINS {
+        return move_each(rows, dim, first, columns);
+    }
     let mut block = [s.splat(0.0); LANES];
     for (vector, row) in block.iter_mut().zip(rows.chunks_exact(dim.max(1))) {
         let Some(values) = row.get(first..) else { continue };
@@ -92,6 +95,9 @@ fn padded(values: &[f32]) -> Lanes {
 #[cfg(feature = "train")]
 #[inline(always)]
 pub(crate) fn block_to_lanes<S: Simd>(s: S, from: &[Lanes], to: &mut [Lanes]) {
+    if S::WHOLE_CHAINS {
+        return move_each(crate::lanes::flat(from), LANES, 0, to);
+    }
     let mut block = [s.splat(0.0); LANES];
     for (vector, lanes) in block.iter_mut().zip(from) {
         *vector = s.load(lanes);

@@ -151,6 +151,8 @@ fn update_panel<S: Simd>(
     first: usize,
     panel: &mut PanelUpdate<'_>,
 ) {
+    #[cfg(cortex_m_fpu)]
+    let (group, first) = panel.columns_by_assembly(shape, d_output, group, first);
     // The rule as a constant: no branch is left in the innermost loop.
     let update = Update { kind: OptimizerKind::AdamW, ..panel.update };
     let full = if S::WIDE && panel.update.kind == update.kind { group.len() / shape.rows.max(1) } else { 0 };
@@ -209,6 +211,36 @@ impl PanelUpdate<'_> {
             m: self.m.as_mut()?.get_mut(first..)?.first_chunk_mut()?,
             v: self.v.as_mut()?.get_mut(first..)?.first_chunk_mut()?,
         })
+    }
+}
+
+#[cfg(cortex_m_fpu)]
+impl PanelUpdate<'_> {
+    /// All tiles of a group with neither a copy nor a check for each column, if the rule and the anchor are the common
+    /// ones. What is left of the group, and its first column.
+    fn columns_by_assembly<'a>(
+        &mut self,
+        shape: Shape,
+        d_output: &[Lanes],
+        group: &'a [Lanes],
+        first: usize,
+    ) -> (&'a [Lanes], usize) {
+        let (OptimizerKind::AdamW, PanelAnchor::Zero, Some(m), Some(v)) =
+            (self.update.kind, &self.anchor, &mut self.m, &mut self.v)
+        else {
+            return (group, first);
+        };
+        let scalars = self.update.adamw_scalars();
+        let mut column = first;
+        for tile in group.chunks_exact(shape.rows.max(1)) {
+            let columns = column..shape.in_dim.min(column + LANES);
+            let moments = (m.get_mut(columns.clone()), v.get_mut(columns.clone()));
+            if let (Some(w), (Some(m), Some(v))) = (self.w.get_mut(columns), moments) {
+                crate::simd::cortex_m::adamw_columns(&scalars, d_output, tile, w, m, v);
+            }
+            column += LANES;
+        }
+        (&[], column)
     }
 }
 
