@@ -2,7 +2,8 @@
 """Builds the C interface and its example, and compares the example's digests with those of the Rust programs.
 
 The header must be what cbindgen makes of the source. The example is built by this machine's C and C++ compilers and
-for a Cortex-M4F, on which QEMU runs it; warnings are errors. Nothing of the library that it links there may panic.
+for a Cortex-M4F, on which QEMU runs it; warnings are errors. All functions of the header are linked there, and none of them
+may panic.
 
     scripts/ffi.py [--header-only | --update-header]
 
@@ -12,6 +13,7 @@ Needs cbindgen, gcc, g++, arm-none-eabi-gcc, QEMU (Debian: gcc-arm-none-eabi, qe
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -115,8 +117,11 @@ def main() -> int:
             found[f"{compiler} {standard}"] = digests(run(program))
         elf = work / "device.elf"
         device = library("--no-default-features", "--features", "train", target=TARGET)
+        # Called by the example or not.
+        every = sorted(set(re.findall(r"\bqad_\w+(?=\()", HEADER.read_text(encoding="utf-8"))))
         run(
-            "arm-none-eabi-gcc", "-std=c11", *MACHINE, *STRICT, "-ffreestanding", "-nostdlib", "-Wl,--gc-sections", *include,
+            "arm-none-eabi-gcc", "-std=c11", *MACHINE, *STRICT, "-ffreestanding", "-nostdlib", "-Wl,--gc-sections",
+            *(f"-Wl,--undefined={function}" for function in every), *include,
             EXAMPLES / "workload.c", EXAMPLES / "cortex_m.c", device, "-lgcc", "-T", EXAMPLES / "cortex_m.ld", "-o", elf,
         )
         found["arm-none-eabi-gcc c11, Cortex-M4F in QEMU"] = digests(run(

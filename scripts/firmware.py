@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Builds the programs of firmware/ for Cortex-M, runs each in QEMU, and compares their digests with this machine's.
 
-Prints a table of digests, a row for each target and each SIMD level of this machine, a table of what the programs
-take, and one of the functions in which they execute most instructions. Fails when `host-cli check --device-digests` finds
-a digest that this machine does not compute, when README.md has others, when a program ends with another exit code than 0, when the linker finds no room in 1 MB of flash
-and 256 KB of RAM, when a program that must not panic can, or when flash, RAM, stack or instructions have grown by more
-than 5 % over firmware/footprint.json, which has a record for each version of the compiler.
+Prints a table of digests, a row for each target and each SIMD level of this machine, tables of what the programs and
+their operations take on each core, and one of the functions in which they execute most instructions. Fails when
+`host-cli check --device-digests` finds a digest that this machine does not compute, when README.md has others, when a
+program ends with another exit code than 0, when the linker finds no room in 1 MB of flash and 256 KB of RAM, when a
+program that must not panic can, among them one that holds every function a device may call, or when flash, RAM, stack or
+instructions have grown by more than 5 % over firmware/footprint.json, which has a record for each version of the compiler.
 
     scripts/firmware.py [--target TRIPLE] [--targets] [--record]
 
@@ -34,6 +35,7 @@ RECORD = FIRMWARE / "footprint.json"
 EMULATOR = FIRMWARE.parent / "scripts" / "cross" / "emulator.sh"
 GROWTH = 0.05
 """What a number of the record may grow by."""
+MEMORY = ("code", "of it kernel", "constants", "static RAM", "stack")
 # The workloads whose digests README.md shows.
 SHOWN = ("apply-383-bias", "apply-383-int8", "train-128-bias", "search-f32", "search-f16", "search-int8")
 # ARMv8-M executes what is compiled for ARMv7E-M, so one target serves all four cores.
@@ -94,8 +96,42 @@ PROGRAMS = (
     # By itself `opt-level = "s"` inlines so little that it sees chunk lengths of 0 where none can be, and links a panic.
     Program("train", ("train",), "device-small", "-C llvm-args=-inline-threshold=120"),
 )
-# Whose instructions are counted.
-COUNTED = ("Cortex-M4F",)
+# Whose instructions are counted and whose memory is recorded.
+COUNTED = ("Cortex-M4F", "Cortex-M7", "Cortex-M55")
+
+
+class Operation(NamedTuple):
+    """What a program does between two calls of its `boundary`, so many times, one operation after the other."""
+
+    name: str
+    workload: str  # the one that it is part of, under whose name the program prints what stack it took
+    times: int
+    multiply_adds: int  # of the operation's definition, padding not counted
+
+
+# 8 queries, 8 documents, 128 components: forward, scores, back to the queries, two Gram matrices, gradient.
+STEP_PRODUCTS = 2 * 8 * 128 * 129 + 2 * 8 * 8 * 128 + 2 * 8 * 8 * 128
+# AdamW takes 11 additions, multiplications, divisions and roots for each weight.
+STEP_UPDATE = 11 * 128 * 129
+OPERATIONS = {
+    "apply": (
+        Operation("apply, f32, 383 → 383", "apply-383-bias", 100, 383 * 383),
+        Operation("apply, f32, 96 → 40", "apply-96-to-40", 100, 96 * 40),
+    ),
+    "apply_only": (Operation("apply, f32, 383 → 383, by its weights alone", "apply-383-only", 100, 383 * 383),),
+    "apply_int8": (
+        Operation("apply, int8, 383 → 383", "apply-383-int8", 100, 383 * 383),
+        Operation("apply through a buffer, f32, 96 → 40", "apply-streamed", 100, 96 * 40),
+    ),
+    "search": tuple(
+        Operation(f"10 best of 500 × 64, {form}", "search-f32", 20, 500 * 64) for form in ("f32", "f16", "int8")
+    ),
+    "train": (
+        Operation("training step, 128 → 128, 8 queries", "train-128-bias", 200, STEP_PRODUCTS + STEP_UPDATE),
+    ),
+}
+# Linked to be looked at: what a device's program could be made of.
+EVERY_CALL = Program("every_call", ("image", "train"))
 # The check for panics is seen to find this one.
 PANICKING = Program("panics", ("panics",))
 
@@ -158,10 +194,10 @@ def run_in_qemu(program: Program, machine: Machine, elf: Path, *more: str) -> su
     return done
 
 
-def digests_of_device(program: Program, machine: Machine, elf: Path) -> tuple[dict[str, str], dict[str, int]]:
-    """workload -> digest, and workload -> bytes of stack."""
+def digests_of_device(output: str) -> tuple[dict[str, str], dict[str, int]]:
+    """What a program has printed: workload -> digest, and workload -> bytes of stack."""
     digests, stack = {}, {}
-    for line in run_in_qemu(program, machine, elf).stdout.splitlines():
+    for line in output.splitlines():
         match line.split():
             case [workload, digest]:
                 digests[workload] = digest
@@ -173,19 +209,45 @@ def digests_of_device(program: Program, machine: Machine, elf: Path) -> tuple[di
 def build_counter(directory: Path) -> Path:
     """Compiles the plugin that counts executed instructions."""
     plugin = directory / "count.so"
-    run("cc", "-O2", "-Wall", "-shared", "-fPIC", "-fvisibility=hidden", "-o", plugin, FIRMWARE / "count.c")
+    version = run("qemu-system-arm", "--version").split("version ")[1].split(".")[0]
+    run(
+        "cc", "-O2", "-Wall", "-shared", "-fPIC", "-fvisibility=hidden",
+        f"-DPLUGIN_VERSION={1 if int(version) < 9 else 2}", "-o", plugin, FIRMWARE / "count.c",
+    )
     return plugin
 
 
-def executed_instructions(program: Program, machine: Machine, elf: Path, plugin: Path) -> Counter[str]:
-    """How many instructions a program executes, by function. Counts repeat exactly."""
+def plugin_option(plugin: Path, elf: Path) -> tuple[str, str]:
+    """What makes QEMU count a program's instructions, and those between calls of its `boundary`, if it has one."""
+    boundaries = [address for name, address in functions(elf).items() if "programs::boundary" in name]
+    return "-plugin", ",".join([str(plugin), *(f"boundary={address:#x}" for address in boundaries)])
+
+
+def executed_instructions(output: str, elf: Path) -> tuple[Counter[str], list[int]]:
+    """How many instructions a program has executed, by function, and in each of its spans. Counts repeat exactly."""
     starts = sorted((address, name) for name, address in functions(elf).items())
     counts: Counter[str] = Counter()
-    for line in run_in_qemu(program, machine, elf, "-plugin", str(plugin)).stderr.splitlines():
-        address, count = line.split()
-        place = bisect.bisect_right(starts, (int(address, 16), "\x7f")) - 1
-        counts[starts[place][1] if place >= 0 else "?"] += int(count)
-    return counts
+    spans = []
+    for line in output.splitlines():
+        place, count = line.split()
+        if place == "span":
+            spans.append(int(count))
+            continue
+        index = bisect.bisect_right(starts, (int(place, 16), "\x7f")) - 1
+        counts[starts[index][1] if index >= 0 else "?"] += int(count)
+    return counts, spans
+
+
+def mean_of_operations(program: Program, spans: list[int]) -> dict[str, int]:
+    """operation -> instructions, the mean of all its times, rounded up."""
+    operations = OPERATIONS.get(program.name, ())
+    if len(spans) != sum(operation.times for operation in operations):
+        raise Refused(f"{program.name} did {len(spans)} operations, which OPERATIONS does not have")
+    means, first = {}, 0
+    for operation in operations:
+        means[operation.name] = -(-sum(spans[first : first + operation.times]) // operation.times)
+        first += operation.times
+    return means
 
 
 def digests_of_host() -> dict[str, dict[str, str]]:
@@ -293,17 +355,47 @@ def compiler() -> str:
     return " ".join(run("rustc", "--version").split()[:2])
 
 
-def growth(found: dict[str, dict[str, int]], record: dict[str, dict[str, int]]) -> list[str]:
+Footprints = dict[str, dict[str, dict[str, int]]]
+"""core -> program -> what -> number."""
+
+
+def growth(found: Footprints, record: Footprints) -> list[str]:
     """What has grown too much, one sentence each."""
     wrong = []
-    for program, numbers in found.items():
-        for what, number in numbers.items():
-            allowed = record.get(program, {}).get(what)
-            if allowed is None:
-                wrong.append(f"{program} {what} has no record: scripts/firmware.py --record")
-            elif number > allowed * (1 + GROWTH):
-                wrong.append(f"{program} {what} is {number:,}, more than 5 % over the record of {allowed:,}")
+    for core, programs in found.items():
+        for program, numbers in programs.items():
+            for what, number in numbers.items():
+                allowed = record.get(core, {}).get(program, {}).get(what)
+                if allowed is None:
+                    wrong.append(f"{program} on {core}, {what}: no record; scripts/firmware.py --record")
+                elif number > allowed * (1 + GROWTH):
+                    wrong.append(f"{program} on {core}, {what}: {number:,}, more than 5 % over the record of {allowed:,}")
     return wrong
+
+
+def memory_table(found: Footprints) -> str:
+    """A row for each program; one that takes the same on several cores has one row for them."""
+    rows = []
+    for program in PROGRAMS:
+        cores: dict[tuple[int, ...], list[str]] = {}
+        for core, programs in found.items():
+            cores.setdefault(tuple(programs[program.name][what] for what in MEMORY), []).append(core)
+        for numbers, names in cores.items():
+            who = ", ".join(name.removeprefix("Cortex-") for name in names)
+            rows.append([program.name, who, *(f"{number:,}" for number in numbers)])
+    return table(["program", "cores", *MEMORY], rows)
+
+
+def operations_table(found: Footprints) -> str:
+    """Instructions of each operation on each core, in all and for each of its multiply-adds; the stack of its workload."""
+    rows = []
+    for program, operations in OPERATIONS.items():
+        for operation in operations:
+            counts = [programs[program][operation.name] for programs in found.values()]
+            shares = (f"{count:,} ({count / operation.multiply_adds:.2f})" for count in counts)
+            stack = max(programs[program][f"stack of {operation.workload}"] for programs in found.values())
+            rows.append([operation.name, f"{operation.multiply_adds:,}", *shares, f"{stack:,}"])
+    return table(["operation", "multiply-adds", *found, "stack"], rows)
 
 
 def shown_digests() -> dict[str, list[str]]:
@@ -342,37 +434,42 @@ def main() -> int:
     if options.targets:
         for other in TARGETS:
             found |= {f"{other.name}, {level}": digests for level, digests in digests_of_target(other).items()}
-    footprint, executed, by_core = [], [], {program.name: [program.name] for program in PROGRAMS}
-    numbers_of: dict[str, dict[str, int]] = {}
+    footprints: Footprints = {core: {} for core in COUNTED}
+    executed = []
     with tempfile.TemporaryDirectory() as directory:
         plugin = build_counter(Path(directory))
         for machine in MACHINES:
             digests = found[f"{machine.core} in QEMU"] = {}
             for program in PROGRAMS:
                 elf = build(program, machine, target)
-                more, stack = digests_of_device(program, machine, elf)
+                wrong += [f"{program.name} on {machine.core} can panic: {symbol}" for symbol in panics(elf)]
+                counted = machine.core in COUNTED
+                ended = run_in_qemu(program, machine, elf, *(plugin_option(plugin, elf) if counted else ()))
+                more, stack = digests_of_device(ended.stdout)
                 digests |= more
-                numbers = numbers_of.setdefault(program.name, {})
-                if machine is MACHINES[0]:
-                    wrong += [f"{program.name} can panic: {symbol}" for symbol in panics(elf)]
-                    sizes = sections(elf)
-                    numbers |= {
-                        "code": sizes.get(".text", 0),
-                        "of it kernel": kernel_code(elf),
-                        "constants": sizes.get(".rodata", 0),
-                        "static RAM": sizes.get(".data", 0) + sizes.get(".bss", 0),
-                        "stack": max(stack.values(), default=0),
-                    }
-                    footprint.append([program.name, *(f"{number:,}" for number in numbers.values())])
-                if machine.core not in COUNTED:
+                if not counted:
                     continue
-                counts = executed_instructions(program, machine, elf, plugin)
-                numbers[f"instructions, {machine.core}"] = counts.total()
-                by_core[program.name].append(f"{counts.total():,}")
+                counts, spans = executed_instructions(ended.stderr, elf)
+                sizes = sections(elf)
+                memory = (
+                    sizes.get(".text", 0),
+                    kernel_code(elf),
+                    sizes.get(".rodata", 0),
+                    sizes.get(".data", 0) + sizes.get(".bss", 0),
+                    max(stack.values(), default=0),
+                )
+                footprints[machine.core][program.name] = (
+                    dict(zip(MEMORY, memory))
+                    | {f"stack of {workload}": number for workload, number in stack.items()}
+                    | {"instructions": counts.total()}
+                    | mean_of_operations(program, spans)
+                )
                 if machine is MACHINES[0]:
                     for name, count in counts.most_common():
                         if count >= SHOWN_SHARE * counts.total():
                             executed.append([program.name, f"`{name}`", f"{count:,}"])
+    every_call = build(EVERY_CALL, MACHINES[0], target)
+    wrong += [f"a function of the kernel can panic: {symbol}" for symbol in panics(every_call)]
     if not panics(build(PANICKING, MACHINES[0], target)):
         wrong.append("the check for panics does not find the one in the program that is there to be found")
 
@@ -382,26 +479,29 @@ def main() -> int:
     for who, digests in found.items():
         name = who.replace("this machine, ", f"{os.uname().machine.replace('_', '-')}, ")
         expected_row = [digests.get(workload, "") for workload in SHOWN]
-        if name not in shown and name.startswith("s390x"):
-            continue  # QEMU of many systems computes wrongly for it, so that the table cannot demand it.
         if name not in shown:
             wrong.append(f"README.md has no digests of {name}: | {name} | " + " | ".join(f"`{d}`" for d in expected_row) + " |")
         elif shown[name] != expected_row:
             wrong.append(f"README.md has other digests of {name}")
     records = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
     if options.record:
-        records[compiler()] = numbers_of
+        records[compiler()] = footprints
         RECORD.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
     elif compiler() in records:
-        wrong += growth(numbers_of, records[compiler()])
+        wrong += growth(footprints, records[compiler()])
     else:
         print(f"{compiler()} has no record in {RECORD.name}: sizes and instructions are not compared")
     rows = [[who, *(digests.get(workload, "missing") for workload in workloads)] for who, digests in found.items()]
     print(table(["", *workloads], rows))
     print()
-    print(table(["program", "code", "of it kernel", "constants", "static RAM", "stack"], footprint))
+    print(memory_table(footprints))
     print()
-    print(table(["executed instructions", *COUNTED], list(by_core.values())))
+    print(operations_table(footprints))
+    print()
+    totals = [
+        [program.name, *(f"{footprints[core][program.name]['instructions']:,}" for core in COUNTED)] for program in PROGRAMS
+    ]
+    print(table(["executed instructions", *COUNTED], totals))
     print()
     print(table(["program", "function", f"executed instructions, {MACHINES[0].core}"], executed))
     for sentence in wrong:

@@ -41,6 +41,14 @@ pub fn report(workload: &str, result: Result<u32, Failure>) {
     print(workload, digits);
 }
 
+/// Called by a workload before each of its operations and after. `scripts/firmware.py` finds this function by its name and
+/// counts the instructions between two calls.
+#[inline(never)]
+pub fn boundary() {
+    // Without effect, but not for the optimiser.
+    core::hint::black_box(());
+}
+
 /// Ends the program, successfully.
 pub fn succeed() -> ! {
     stop(EXIT_SUCCESS)

@@ -20,23 +20,29 @@ impl ApplyBuffers {
 }
 
 /// Opens the image of an adapter, checks it and its golden pair, and transforms 100 queries: a digest of all outputs.
+/// `boundary` is called before each of them and after.
 ///
 /// # Errors
 /// What the kernel refuses.
-pub fn apply(file: &[u8], buffers: &mut ApplyBuffers, level: Level) -> Result<u32, Failure> {
+pub fn apply(file: &[u8], buffers: &mut ApplyBuffers, level: Level, boundary: fn()) -> Result<u32, Failure> {
     let image = Image::view(file)?;
-    transform(&image, &image.linear(level)?, buffers)
+    transform(&image, &image.linear(level)?, buffers, boundary)
 }
 
 /// The queries of [`apply`] through the weights of its file alone: the same digest.
 ///
 /// # Errors
 /// What the kernel refuses.
-pub fn apply_only(file: &[u8], buffers: &mut ApplyBuffers, level: Level) -> Result<u32, Failure> {
+pub fn apply_only(
+    file: &[u8],
+    buffers: &mut ApplyBuffers,
+    level: Level,
+    boundary: fn(),
+) -> Result<u32, Failure> {
     let adapter = Payload::view(file)?.linear(level)?;
     let query = buffers.query.get_mut(..adapter.in_dim()).unwrap_or_default();
     let output = buffers.output.get_mut(..adapter.out_dim()).unwrap_or_default();
-    digest_of_outputs(&adapter, query, output)
+    digest_of_outputs(&adapter, query, output, boundary)
 }
 
 /// What follows when an adapter has been opened, in place or not.
@@ -44,23 +50,27 @@ pub(crate) fn transform<A: Transform>(
     image: &Image<'_>,
     adapter: &A,
     buffers: &mut ApplyBuffers,
+    boundary: fn(),
 ) -> Result<u32, Failure> {
     image.verify()?;
     let query = buffers.query.get_mut(..image.in_dim()).unwrap_or_default();
     let output = buffers.output.get_mut(..image.out_dim()).unwrap_or_default();
     image.verify_golden(adapter, query)?;
-    digest_of_outputs(adapter, query, output)
+    digest_of_outputs(adapter, query, output, boundary)
 }
 
 fn digest_of_outputs<A: Transform>(
     adapter: &A,
     query: &mut [f32],
     output: &mut [f32],
+    boundary: fn(),
 ) -> Result<u32, Failure> {
     let (mut numbers, mut digest) = (Numbers::new(2), Digest::new());
     for _ in 0..QUERIES {
         numbers.fill(query);
+        boundary();
         adapter.apply(query, output)?;
+        boundary();
         digest.values(output);
     }
     Ok(digest.finish())
@@ -75,6 +85,7 @@ pub fn apply_streamed(
     panel_buffer: &mut [Lanes],
     buffers: &mut ApplyBuffers,
     level: Level,
+    boundary: fn(),
 ) -> Result<u32, Failure> {
     let image = Image::parse(file)?;
     let query = buffers.query.get_mut(..image.in_dim()).unwrap_or_default();
@@ -85,6 +96,7 @@ pub fn apply_streamed(
     let (mut numbers, mut digest) = (Numbers::new(2), Digest::new());
     for _ in 0..QUERIES {
         numbers.fill(query);
+        boundary();
         query_adapter::apply_streamed(
             level,
             image.has_bias(),
@@ -101,6 +113,7 @@ pub fn apply_streamed(
                 Ok::<(), Failure>(())
             },
         )?;
+        boundary();
         digest.values(output);
     }
     Ok(digest.finish())

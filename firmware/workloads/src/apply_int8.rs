@@ -10,7 +10,12 @@ use crate::{ApplyBuffers, Failure};
 ///
 /// # Errors
 /// What the kernel refuses.
-pub fn apply_int8(file: &[u8], buffers: &mut ApplyBuffers, level: Level) -> Result<u32, Failure> {
+pub fn apply_int8(
+    file: &[u8],
+    buffers: &mut ApplyBuffers,
+    level: Level,
+    boundary: fn(),
+) -> Result<u32, Failure> {
     let image = Image::view(file)?;
-    transform(&image, &image.int8(level)?, buffers)
+    transform(&image, &image.int8(level)?, buffers, boundary)
 }

@@ -39,7 +39,7 @@ pub fn digests(level: Level) -> Result<[Option<u32>; WORKLOADS.len()], Failure> 
     let mut panel = vec![Lanes::ZERO; SQUARE.in_dim + 1];
     // Of the same bits, whether the metadata are read or not.
     let square = apply_file(&write_image(SQUARE)?, &mut buffers, level)?;
-    let [wide, half, byte] = search_documents(level, write_corpus()?.borrow())?;
+    let [wide, half, byte] = search_documents(level, write_corpus()?.borrow(), || ())?;
     let refused = |file: &[u8]| {
         let mut copy = [Lanes::ZERO; REFUSE_LEN];
         cfg!(target_endian = "little").then(|| refuse(file, &mut copy)).transpose()
@@ -49,7 +49,7 @@ pub fn digests(level: Level) -> Result<[Option<u32>; WORKLOADS.len()], Failure> 
         Some(square),
         Some(square),
         Some(apply_file(&write_image(NARROW)?, &mut buffers, level)?),
-        Some(apply_streamed(&write_image(NARROW)?, &mut panel, &mut buffers, level)?),
+        Some(apply_streamed(&write_image(NARROW)?, &mut panel, &mut buffers, level, || ())?),
         Some(apply_file(&write_int8_image(SQUARE)?, &mut buffers, level)?),
         Some(wide),
         Some(half),
@@ -57,7 +57,7 @@ pub fn digests(level: Level) -> Result<[Option<u32>; WORKLOADS.len()], Failure> 
         refused(&write_image(NARROW)?)?,
         refused(&write_int8_image(SMALL)?)?,
         // A quarter of a megabyte is too much for the stack of some machines.
-        Some(train(&mut Box::new(TrainBuffers::NEW), level)?),
+        Some(train(&mut Box::new(TrainBuffers::NEW), level, || ())?),
     ])
 }
 
@@ -72,7 +72,11 @@ fn apply_file(file: &[u8], buffers: &mut ApplyBuffers, level: Level) -> Result<u
             *place = *byte;
         }
         let file = bytes.get(..file.len()).unwrap_or_default();
-        return if int8 { apply_int8(file, buffers, level) } else { apply(file, buffers, level) };
+        return if int8 {
+            apply_int8(file, buffers, level, || ())
+        } else {
+            apply(file, buffers, level, || ())
+        };
     }
     let dim = image.in_dim();
     if int8 {
@@ -83,10 +87,10 @@ fn apply_file(file: &[u8], buffers: &mut ApplyBuffers, level: Level) -> Result<u
         }
         image.copy_int8(&mut values, &mut scales, &mut bias)?;
         let bias = image.has_bias().then_some(&bias[..]);
-        return transform(&image, &Int8Linear::new(dim, &values, &scales, bias, level)?, buffers);
+        return transform(&image, &Int8Linear::new(dim, &values, &scales, bias, level)?, buffers, || ());
     }
     let mut weights = vec![Lanes::ZERO; image.weights_len()];
     image.copy_weights(&mut weights)?;
     let adapter = Linear::from_lanes(dim, image.out_dim(), image.has_bias(), weights, level)?;
-    transform(&image, &adapter, buffers)
+    transform(&image, &adapter, buffers, || ())
 }

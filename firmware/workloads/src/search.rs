@@ -57,11 +57,11 @@ pub fn fill_document(level: Level, index: usize, row: &mut [f32]) -> Result<(), 
 }
 
 /// Finds the ten best of 500 documents for each of 20 queries, in f32, f16 and int8: a digest of the documents and scores
-/// of each. In int8 the ids are in the reverse of the documents' order.
+/// of each. In int8 the ids are in the reverse of the documents' order. `boundary` is called before each search and after.
 ///
 /// # Errors
 /// What the kernel refuses.
-pub fn search_documents(level: Level, corpus: Corpus<'_>) -> Result<[u32; 3], Failure> {
+pub fn search_documents(level: Level, corpus: Corpus<'_>, boundary: fn()) -> Result<[u32; 3], Failure> {
     let forms = [
         (DocumentPanels::F32(corpus.wide), None),
         (DocumentPanels::F16(corpus.half), None),
@@ -76,7 +76,9 @@ pub fn search_documents(level: Level, corpus: Corpus<'_>) -> Result<[u32; 3], Fa
             normalize_rows(level, &mut query, DOCUMENT_DIM)?;
             let mut storage = [Found::default(); BEST];
             let mut best = TopK::new(&mut storage);
+            boundary();
             search(level, &query, documents, DOCUMENTS, order, &mut best)?;
+            boundary();
             for found in best.into_sorted() {
                 digest.bytes(&found.document.to_le_bytes());
                 digest.values(&[found.score]);

@@ -38,10 +38,11 @@ impl TrainBuffers {
 }
 
 /// Trains 128 × 128 with a bias for 200 steps: a digest of every step's loss and norm, and of the last weight and moments.
+/// `boundary` is called before each step and after.
 ///
 /// # Errors
 /// What the kernel refuses.
-pub fn train(buffers: &mut TrainBuffers, level: Level) -> Result<u32, Failure> {
+pub fn train(buffers: &mut TrainBuffers, level: Level, boundary: fn()) -> Result<u32, Failure> {
     let TrainBuffers { weight, m, v, scratch, queries, documents } = buffers;
     let mut adapter = Linear::identity(DIM, DIM, true, &mut weight[..], level)?;
     Numbers::new(3).fill(&mut queries[..DIM]);
@@ -60,7 +61,9 @@ pub fn train(buffers: &mut TrainBuffers, level: Level) -> Result<u32, Failure> {
             weights: &[1.0; ROWS],
             mask: &[],
         };
+        boundary();
         let report = trainer.step(&batch, scratch)?;
+        boundary();
         digest.values(&[report.loss, report.grad_norm]);
     }
     for lanes in [trainer.adapter().weight().as_lanes(), trainer.m(), trainer.v()] {

@@ -4,7 +4,7 @@
 #![no_main]
 
 use query_adapter::{Level, include_adapter};
-use query_adapter_programs::{run, succeed};
+use query_adapter_programs::{boundary, run, succeed};
 use workloads::{ApplyBuffers, apply};
 
 #[cortex_m_rt::entry]
@@ -12,7 +12,7 @@ fn main() -> ! {
     static mut BUFFERS: ApplyBuffers = ApplyBuffers::NEW;
     let square = include_adapter!(concat!(env!("OUT_DIR"), "/square.qad"));
     let narrow = include_adapter!(concat!(env!("OUT_DIR"), "/narrow.qad"));
-    run(["apply-383-bias"], || Ok([apply(square, BUFFERS, Level::baseline())?]));
-    run(["apply-96-to-40"], || Ok([apply(narrow, BUFFERS, Level::baseline())?]));
+    run(["apply-383-bias"], || Ok([apply(square, BUFFERS, Level::baseline(), boundary)?]));
+    run(["apply-96-to-40"], || Ok([apply(narrow, BUFFERS, Level::baseline(), boundary)?]));
     succeed()
 }

@@ -4,7 +4,7 @@
 #![no_main]
 
 use query_adapter::{Lanes, Level, include_adapter};
-use query_adapter_programs::{run, succeed};
+use query_adapter_programs::{boundary, run, succeed};
 use workloads::{ApplyBuffers, NARROW, apply_int8, apply_streamed};
 
 #[cortex_m_rt::entry]
@@ -13,7 +13,7 @@ fn main() -> ! {
     static mut PANEL: [Lanes; NARROW.in_dim] = [Lanes::ZERO; NARROW.in_dim];
     let square = include_adapter!(concat!(env!("OUT_DIR"), "/square-int8.qad"));
     let narrow = include_adapter!(concat!(env!("OUT_DIR"), "/narrow.qad"));
-    run(["apply-383-int8"], || Ok([apply_int8(square, BUFFERS, Level::baseline())?]));
-    run(["apply-streamed"], || Ok([apply_streamed(narrow, PANEL, BUFFERS, Level::baseline())?]));
+    run(["apply-383-int8"], || Ok([apply_int8(square, BUFFERS, Level::baseline(), boundary)?]));
+    run(["apply-streamed"], || Ok([apply_streamed(narrow, PANEL, BUFFERS, Level::baseline(), boundary)?]));
     succeed()
 }

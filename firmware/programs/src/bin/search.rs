@@ -4,7 +4,7 @@
 #![no_main]
 
 use query_adapter::{Level, include_adapter};
-use query_adapter_programs::{run, succeed};
+use query_adapter_programs::{boundary, run, succeed};
 use workloads::{Corpus, search_documents};
 
 macro_rules! panels {
@@ -21,6 +21,8 @@ fn main() -> ! {
         byte: panels!("byte.bin"),
         scales: panels!("scales.bin"),
     };
-    run(["search-f32", "search-f16", "search-int8"], || search_documents(Level::baseline(), corpus));
+    run(["search-f32", "search-f16", "search-int8"], || {
+        search_documents(Level::baseline(), corpus, boundary)
+    });
     succeed()
 }
