@@ -200,6 +200,8 @@ def judgements() -> dict[str, bytes]:
         "trec": b"1 0 d1 1\n1 Q0 d2 -1\n",
         "windows": b"\xef\xbb\xbf1\td1\t1.5\r\n\r\n2\td2\t1\r\n",
         "rows": b'{"query-id": 1, "corpus-id": "d1", "score": 1}\n{"query-id": "2", "corpus-id": "d2"}\n',
+        "by_query": b'{"1": {"d1": 2, "d 2": 0}, "2": ["d1", 7], "3": "d1"}',
+        "two_grades": b"1 0 d1 1\n1 0 d2 1\n1 0 d1 2\n",
         "words": b"1 d1 high\n",
         "columns": b"1\td1\t1\textra\t2\n",
         "not_finite": b"1 d1 nan\n1 d1 inf\n",

@@ -20,8 +20,11 @@ build=${CARGO_TARGET_DIR:-fuzz/target}/coverage-build
 files_of() {
     case $1 in
         image) echo kernel/src/image.rs ;;
-        dataset_json) echo host-cli/src/{dataset,json,ids,retrieval_task,defects}.rs ;;
-        npy) echo host-cli/src/vectors.rs ;;
+        dataset_json) echo host-cli/src/{dataset,dataset/qa_json,dataset/sections,json,ids,retrieval_task,retrieval_task/judged,defects}.rs ;;
+        dataset_rows) echo host-cli/src/{dataset,dataset/form,dataset/rows,json,ids,retrieval_task/judged}.rs ;;
+        qrels) echo host-cli/src/{qrels,trec,dataset/label_lists,dataset/sections}.rs ;;
+        vector_file) echo host-cli/src/vectors/{found,json_vectors,components,id_list,npy,npz,parquet,safetensors}.rs ;;
+        npy) echo host-cli/src/vectors/npy.rs ;;
         kernel_ops) echo kernel/src/{forward,lanes,linear,math,normalize,retrieve,sample,schedule,tile,transpose}.rs ;;
         training) echo kernel/src/{adam,cross_entropy,forward,normalize,schedule,tile,train,transpose}.rs ;;
         *) echo "unknown target: $1" >&2 && return 1 ;;
@@ -48,7 +51,7 @@ for file in json.load(sys.stdin)["data"][0]["files"]:
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 targets=("$@")
-((${#targets[@]})) || targets=(image dataset_json npy kernel_ops training)
+((${#targets[@]})) || targets=(image dataset_json dataset_rows qrels vector_file npy kernel_ops training)
 status=0
 for target in "${targets[@]}"; do
     [[ -d fuzz/corpus/$target ]] || scripts/fuzz_corpus.sh

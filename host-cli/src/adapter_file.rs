@@ -217,7 +217,22 @@ impl AdapterFile {
     }
 
     fn refused(&self, error: query_adapter::Error) -> Failure {
-        Failure::input(&self.path, error.to_string())
+        use query_adapter::Error;
+        let advice = match error {
+            Error::Magic => ", expected a file that train, quantize or import wrote",
+            Error::ImageLength { needed, given } if given < needed => {
+                "; the file is cut off or no adapter file, write it again"
+            }
+            Error::ImageLength { .. } => "; something was added to the file, write it again",
+            Error::Version { .. } | Error::MetadataSchema { .. } => {
+                "; use the version of the program that wrote it"
+            }
+            Error::Header { .. } | Error::Checksum { .. } | Error::Padding { .. } | Error::Range { .. } => {
+                "; write the file again"
+            }
+            _ => "",
+        };
+        Failure::input(&self.path, format!("{error}{advice}"))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Data sets: what they hold, and reading them.
 
 mod folder;
-mod form;
+pub(crate) mod form;
 mod label_lists;
 mod qa_json;
 mod reading;
@@ -16,6 +16,7 @@ pub(crate) use label_lists::Pairs;
 pub use reading::{Purpose, ReadingOptions};
 use rows::RowKeys;
 pub(crate) use sections::{GREATEST_GRADE, Grade};
+use sections::{LabelEntries, read_object};
 
 use crate::contents::Contents;
 use crate::failure::Failure;
@@ -69,11 +70,6 @@ pub struct Label {
 }
 
 impl Labels {
-    /// Lists of labels, one for each of `queries`, whose documents are positions in `documents`.
-    pub(crate) fn new(queries: Ids, documents: Ids, lists: Lists<Label>) -> Self {
-        Self { queries, documents, lists }
-    }
-
     /// The labels of these queries on these documents alone.
     pub(crate) fn restricted_to(&self, queries: &Ids, documents: &Ids) -> Self {
         let is_there: Vec<bool> = self.documents.iter().map(|id| documents.index_of(id).is_some()).collect();
@@ -153,15 +149,6 @@ impl Dataset {
         read(path, options, purpose, KeepTexts::Of(keys))
     }
 
-    /// As [`read_with_texts`](Self::read_with_texts) with no options, to measure on.
-    ///
-    /// # Errors
-    ///
-    /// As [`read`](Self::read).
-    pub fn load_with_texts(path: &Path, keys: &HashSet<TextKey>) -> Result<Self, Failure> {
-        Self::read_with_texts(path, keys, &ReadingOptions::default(), Purpose::Test)
-    }
-
     /// Reads a data set from the contents of `file`, a name that errors repeat.
     ///
     /// # Errors
@@ -170,6 +157,19 @@ impl Dataset {
     pub fn parse(file: &Path, bytes: &[u8]) -> Result<Self, Failure> {
         read_contents(file, bytes, &ReadingOptions::default(), KeepTexts::All)
     }
+}
+
+/// Reads `{query id: documents}`, as `relevant_docs` has them.
+///
+/// # Errors
+///
+/// As [`Dataset::read`].
+pub(crate) fn read_labels(file: &Path, bytes: &[u8]) -> Result<Labels, Failure> {
+    if First::of(bytes) == First::Dataset {
+        let problem = "found a whole data set, expected its labels alone: {query id: [document ids]}";
+        return Err(Failure::input(file, problem));
+    }
+    Ok(read_object(file, bytes, LabelEntries::default())?.labels)
 }
 
 fn read(

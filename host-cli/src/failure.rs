@@ -132,6 +132,17 @@ impl From<query_adapter::Error> for Failure {
     }
 }
 
+/// The message of a refusal of input data: one line that begins with the file's name.
+#[cfg(test)]
+pub(crate) fn refusal(result: Result<impl core::fmt::Debug, Failure>) -> String {
+    let failure = result.expect_err("must be refused");
+    assert_eq!(failure.exit_code(), 3, "{failure}");
+    let (message, Failure::Input { file, .. }) = (failure.to_string(), &failure) else { panic!("{failure}") };
+    assert!(message.starts_with(&format!("{}: ", file.display())), "{message}");
+    assert!(!message.contains('\n'), "{message}");
+    message
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -115,8 +115,14 @@ pub(crate) fn words(bytes: &[u8], error: &serde_json::Error) -> String {
             Some(word) if text.starts_with("number out of range") => {
                 format!("{word} does not fit in a 32-bit float; embed this text again")
             }
+            _ if text.starts_with("invalid unicode code point") => {
+                "the text is not UTF-8; save it again as UTF-8".to_owned()
+            }
             Some(word) => format!("{text}, at {}", quoted(word)),
-            None => text.to_owned(),
+            None => match character_at(bytes, line, column).filter(|_| text.starts_with("expected")) {
+                Some(found) => format!("found {}, {text}", quoted(&found)),
+                None => text.to_owned(),
+            },
         },
         Category::Data | Category::Io => text.replacen("invalid type: ", "found ", 1),
     }
@@ -175,6 +181,15 @@ fn is_non_finite(word: &str) -> bool {
     matches!(word.as_str(), "nan" | "inf" | "infinity")
 }
 
+/// The character at a position, both counted from 1; of what is no text what stands for it.
+fn character_at(bytes: &[u8], line: usize, column: usize) -> Option<String> {
+    let text = bytes.split(|&byte| byte == b'\n').nth(line.checked_sub(1)?)?;
+    let rest = text.get(column.checked_sub(1)?..)?;
+    // The longest character has four bytes.
+    let start = String::from_utf8_lossy(&rest[..rest.len().min(4)]);
+    start.chars().next().map(String::from)
+}
+
 /// The number or bare word around a position, both counted from 1.
 fn word_at(bytes: &[u8], line: usize, column: usize) -> Option<&str> {
     let text = bytes.split(|&byte| byte == b'\n').nth(line.checked_sub(1)?)?;
@@ -225,6 +240,15 @@ mod tests {
             "the parser's words, with the place and what stands there"
         );
         assert!(message("[0.5, null]").ends_with("found null, expected f32"));
+        assert_eq!(message("<html>"), "a.json: line 1 column 1: found \"<\", expected value");
+        assert_eq!(message("\0"), "a.json: line 1 column 1: found \"\\0\", expected value");
+        assert_eq!(
+            message("\n\n"),
+            "a.json: line 3 column 0: the file ends in the middle of a value; it is cut off, write it again"
+        );
+        let bytes = b"[\"t\xe9xt\"]";
+        let error = serde_json::from_slice::<Vec<String>>(bytes).expect_err("not UTF-8");
+        assert_eq!(words(bytes, &error), "the text is not UTF-8; save it again as UTF-8");
     }
 
     #[test]

@@ -265,9 +265,7 @@ mod tests {
     }
 
     fn refusal(text: &[u8]) -> String {
-        let failure = doubled(text).expect_err("must be refused");
-        assert_eq!(failure.exit_code(), 3);
-        failure.to_string()
+        crate::failure::refusal(doubled(text))
     }
 
     #[test]
@@ -313,7 +311,7 @@ mod tests {
             ("[1] [2]", "line 3 column 5: trailing characters"),
             ("[1, 2", "line 3: it ends in the middle of a value"),
             ("{\"embedding\": [1]", "line 3: it ends in the middle of a value"),
-            ("\u{1}", "line 3 column 1: expected value"),
+            ("\u{1}", "line 3 column 1: found \"\\u{1}\", expected value"),
         ] {
             let message = refusal(format!("[1, 2]\n\n{line}\n[3, 4]\n").as_bytes());
             assert!(message.starts_with("q.jsonl: line 3"), "{message}");

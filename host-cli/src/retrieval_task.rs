@@ -463,6 +463,7 @@ pub(crate) fn norm(vector: &[f32]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::refusal;
 
     const QUERIES: &str = r#""queries": {"q2": "b", "q1": "a", "q3": "c"}"#;
     const CORPUS: &str = r#""corpus": {"d2": "y", "d1": "x", "d3": "z"}"#;
@@ -484,12 +485,6 @@ mod tests {
             None => return join(&[&sections[..], &[section]].concat()),
         }
         join(&sections)
-    }
-
-    fn refusal(result: Result<RetrievalTask, Failure>) -> String {
-        let failure = result.expect_err("must be refused");
-        assert_eq!(failure.exit_code(), 3);
-        failure.to_string()
     }
 
     fn positives(task: &RetrievalTask, query: usize) -> Vec<(&str, f64)> {

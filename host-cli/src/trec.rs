@@ -1,6 +1,6 @@
-//! The files of TREC's evaluations: judgements ([`qrels`]) and rankings ([`run`]).
+//! The text files of TREC's evaluations: their lines, and rankings ([`run`]). Judgements have forms beside TREC's: see
+//! [`qrels`](crate::qrels).
 
-pub mod qrels;
 pub mod run;
 
 use core::str;
@@ -10,7 +10,7 @@ use crate::failure::Failure;
 
 /// The lines of a text file that are not blank, each with its number, counted from 1. A byte order mark and carriage returns are
 /// not part of them.
-fn lines<'a>(
+pub(crate) fn lines<'a>(
     file: &Path,
     bytes: &'a [u8],
     expected: &str,
@@ -33,6 +33,6 @@ fn lines<'a>(
 }
 
 /// A line that is refused.
-fn refused(file: &Path, line: usize, problem: &str) -> Failure {
+pub(crate) fn refused(file: &Path, line: usize, problem: &str) -> Failure {
     Failure::input(file, format!("line {line}: {problem}"))
 }

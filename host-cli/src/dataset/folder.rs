@@ -9,7 +9,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqA
 use super::form::First;
 use super::reading::{Purpose, ReadingOptions};
 use super::rows::titled;
-use super::sections::{Entries, EntriesSeed, LabelEntries, TextEntries};
+use super::sections::{Entries as _, TextEntries, read_object};
 use super::{Dataset, Labels, Pairs};
 use crate::contents::Contents;
 use crate::failure::Failure;
@@ -57,7 +57,7 @@ pub(super) fn read(
     let only = (labels.of_split && !own_queries).then_some(&labels.labels.queries);
     let queries = read_texts(&queries_file, false, keep_texts, only)?;
     let corpus = read_texts(&corpus_file, true, keep_texts, None)?;
-    let negative_docs = negatives.map(|(file, _)| read_labels(&file)).transpose()?;
+    let negative_docs = negatives.map(|(file, _)| qrels::load(&file)).transpose()?;
     Ok(Dataset {
         file: labels.file,
         mode: None,
@@ -146,7 +146,7 @@ impl Parts<'_> {
 
     fn labels(&self) -> Result<FoundLabels, Failure> {
         if let Some((file, of_split)) = self.find(RELEVANT_DOCS)? {
-            let labels = read_labels(&file)?;
+            let labels = qrels::load(&file)?;
             return Ok(FoundLabels { file, labels, of_split });
         }
         let splits = self.splits()?;
@@ -261,7 +261,7 @@ fn read_texts(file: &Path, titles: bool, keep: KeepTexts<'_>, only: Option<&Ids>
                 .and_then(|()| parser.end())
                 .map_err(|error| json::failure(file, bytes, &place, &error))?;
         }
-        _ => return Ok(read_entries(file, bytes, texts)?.texts),
+        _ => return Ok(read_object(file, bytes, texts)?.texts),
     }
     Ok(texts.texts)
 }
@@ -270,28 +270,6 @@ fn read_texts(file: &Path, titles: bool, keep: KeepTexts<'_>, only: Option<&Ids>
 pub(super) fn is_text(keys: &[String]) -> bool {
     let has = |names: &[&str]| keys.iter().any(|key| names.contains(&key.as_str()));
     has(ID_KEYS) && has(TEXT_KEYS)
-}
-
-/// Reads `{query id: documents}`, or judgements of another form.
-fn read_labels(file: &Path) -> Result<Labels, Failure> {
-    let contents = Contents::of(file)?;
-    let bytes = json::text_of(file, &contents)?;
-    match First::of(bytes) {
-        First::Object(keys) if keys.iter().any(|key| key == "query-id" || key == "query_id") => {
-            qrels::parse(file, bytes)
-        }
-        _ => Ok(read_entries(file, bytes, LabelEntries::default())?.labels),
-    }
-}
-
-/// Reads one object whose keys are ids.
-fn read_entries<E: Entries>(file: &Path, bytes: &[u8], entries: E) -> Result<E, Failure> {
-    let place = Place::default();
-    let mut parser = serde_json::Deserializer::from_slice(bytes);
-    let entries = EntriesSeed { entries, place: &place }.deserialize(&mut parser);
-    entries
-        .and_then(|entries| parser.end().map(|()| entries))
-        .map_err(|error| json::failure(file, bytes, &place, &error))
 }
 
 /// A row `{"_id": …, "title": …, "text": …}`.
@@ -401,9 +379,7 @@ mod tests {
         }
 
         fn refusal(&self, split: Option<&str>, purpose: Purpose) -> String {
-            let failure = self.read(split, purpose).expect_err("must be refused");
-            assert_eq!(failure.exit_code(), 3);
-            failure.to_string()
+            crate::failure::refusal(self.read(split, purpose))
         }
     }
 

@@ -16,7 +16,7 @@ const MOST_KEYS: usize = 8;
 
 /// What stands first in a file.
 #[derive(Debug, PartialEq)]
-pub(super) enum First {
+pub(crate) enum First {
     /// An object that is a whole data set.
     Dataset,
     /// An object with these keys, as far as it can be read.
@@ -29,7 +29,7 @@ pub(super) enum First {
 
 impl First {
     /// Looks at the first object of a file, no further than is needed.
-    pub(super) fn of(bytes: &[u8]) -> Self {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         let found = Found::default();
         let mut parser = serde_json::Deserializer::from_slice(bytes);
         let is_list = bytes.trim_ascii_start().first() == Some(&b'[');

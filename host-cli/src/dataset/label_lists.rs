@@ -14,16 +14,16 @@ pub(crate) struct Pairs {
 }
 
 impl Pairs {
-    /// Adds a label.
+    /// Adds a label; returns the places of its query and its document among those so far.
     ///
     /// # Errors
     ///
     /// [`Rejected::TooMany`].
-    pub(crate) fn push(&mut self, query: &str, document: &str, grade: f64) -> Result<(), Rejected> {
+    pub(crate) fn push(&mut self, query: &str, document: &str, grade: f64) -> Result<(u32, u32), Rejected> {
         let query = self.queries.intern(query)?;
         let document = self.documents.intern(document)?;
         self.labels.push((query, Label { document, grade }));
-        Ok(())
+        Ok((query, document))
     }
 
     /// The labels by query: queries in the order of their first label, labels in theirs.

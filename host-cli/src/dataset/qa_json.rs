@@ -172,6 +172,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::dataset::Purpose;
     use crate::texts::TextKey;
 
     /// The documents of a query with their grades.
@@ -201,7 +202,13 @@ mod tests {
         let file = folder.path().join("train.json");
         std::fs::write(&file, SMALL).expect("written");
         let wanted = ["how often?", "In the shed.", "not there"].map(TextKey::of);
-        let dataset = Dataset::load_with_texts(&file, &HashSet::from(wanted)).expect("read");
+        let dataset = Dataset::read_with_texts(
+            &file,
+            &HashSet::from(wanted),
+            &ReadingOptions::default(),
+            Purpose::Test,
+        )
+        .expect("read");
         assert_eq!(dataset.queries.texts().collect::<Vec<_>>(), ["", "how often?"]);
         assert_eq!(dataset.corpus.texts().collect::<Vec<_>>(), ["", "In the shed.", ""]);
         assert_eq!(dataset.corpus.keys, Dataset::load(&file).expect("read").corpus.keys);
@@ -219,10 +226,7 @@ mod tests {
 
     /// The message without the name of the file.
     fn refusal(text: &str) -> String {
-        let failure = parse(text).expect_err(text);
-        assert_eq!(failure.exit_code(), 3);
-        let message = failure.to_string();
-        assert!(!message.contains('\n'), "{message}");
+        let message = crate::failure::refusal(parse(text));
         message.strip_prefix("train.json: ").expect("the file is named").to_owned()
     }
 

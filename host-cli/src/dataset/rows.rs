@@ -575,10 +575,7 @@ mod tests {
     }
 
     fn refusal(text: &str) -> String {
-        let failure = parse(text).expect_err(text);
-        assert_eq!(failure.exit_code(), 3);
-        let message = failure.to_string();
-        assert!(!message.contains('\n'), "{message}");
+        let message = crate::failure::refusal(parse(text));
         message.strip_prefix("rows.json: ").expect("the file is named").to_owned()
     }
 
@@ -748,7 +745,7 @@ mod tests {
                 "{\"query\": \"b\", \"positive\": \"p\"",
                 "line 2: it ends in the middle of a value, expected the whole of it on this line",
             ),
-            ("{\"query\": \"b\", \"positive\": }", "\"positive\": expected value"),
+            ("{\"query\": \"b\", \"positive\": }", "\"positive\": found \"}\", expected value"),
         ] {
             let message = refusal(&format!("{first}\n{row}\n{first}\n"));
             assert!(message.starts_with("line 2") && message.contains(expected), "{expected:?}: {message}");

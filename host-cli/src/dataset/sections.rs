@@ -2,12 +2,14 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::path::Path;
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::{Label, Labels};
+use crate::failure::Failure;
 use crate::ids::{IdText, Ids, Rejected};
-use crate::json::{Place, quoted};
+use crate::json::{self, Place, quoted};
 use crate::texts::{KeepTexts, Texts};
 use crate::vectors::components::ComponentsVisitor;
 
@@ -29,6 +31,16 @@ pub(super) trait Entries {
         map: &mut A,
         place: &Place,
     ) -> Result<(), A::Error>;
+}
+
+/// Reads one object whose keys are ids.
+pub(super) fn read_object<E: Entries>(file: &Path, bytes: &[u8], entries: E) -> Result<E, Failure> {
+    let place = Place::default();
+    let mut parser = serde_json::Deserializer::from_slice(bytes);
+    let entries = EntriesSeed { entries, place: &place }.deserialize(&mut parser);
+    entries
+        .and_then(|entries| parser.end().map(|()| entries))
+        .map_err(|error| json::failure(file, bytes, &place, &error))
 }
 
 pub(super) struct EntriesSeed<'a, E> {

@@ -105,7 +105,9 @@ pub(super) fn checked_header(bytes: &[u8]) -> Result<(NpyHeader, &[u8]), String>
 /// the file claims, multiplies the shape without looking and descends into any nesting. Returns the header's
 /// text.
 fn check_npy_header(file: &[u8]) -> Result<&[u8], String> {
-    let rest = file.strip_prefix(MAGIC).ok_or("this is not a .npy file: its magic bytes are missing")?;
+    let rest = file
+        .strip_prefix(MAGIC)
+        .ok_or("this is not a .npy file: its magic bytes are missing; write it by numpy.save")?;
     let cut_off = "the file is cut off inside the header of the .npy file; write it again";
     let (&[major, minor], rest) = rest.split_first_chunk().ok_or(cut_off)?;
     let (length, rest) = match major {
@@ -232,6 +234,7 @@ mod tests {
 
     use super::test_files::{VALUES, header, little_endian, npy, plain};
     use super::*;
+    use crate::failure::refusal;
     use crate::vectors::Storage;
 
     fn matrix(bytes: &[u8]) -> Result<Matrix, Failure> {
@@ -239,14 +242,6 @@ mod tests {
         let file = folder.path().join("m.npy");
         std::fs::write(&file, bytes).expect("written");
         Matrix::load(&file)
-    }
-
-    fn refusal(result: Result<impl core::fmt::Debug, Failure>) -> String {
-        let failure = result.expect_err("must be refused");
-        assert_eq!(failure.exit_code(), 3);
-        let message = failure.to_string();
-        assert!(!message.contains('\n'), "{message}");
-        message
     }
 
     #[test]

@@ -205,11 +205,7 @@ mod tests {
     }
 
     fn refusal(bytes: &[u8]) -> String {
-        let failure = parse(bytes).expect_err("must be refused");
-        assert_eq!(failure.exit_code(), 3);
-        let message = failure.to_string();
-        assert!(message.starts_with("v.npz: ") && !message.contains('\n'), "{message}");
-        message
+        crate::failure::refusal(parse(bytes))
     }
 
     #[test]
