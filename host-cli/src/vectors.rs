@@ -8,7 +8,7 @@ mod npy;
 mod npz;
 #[cfg(feature = "parquet")]
 mod parquet;
-mod safetensors;
+pub(crate) mod safetensors;
 
 use core::ops::Range;
 use std::fs::File;
@@ -340,6 +340,15 @@ impl Matrix {
         Ok((matrix, ids))
     }
 
+    /// The vectors of what a service has just answered, a row each in the order of its texts; perhaps none.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the answer.
+    pub(crate) fn of_answer(bytes: &[u8]) -> Result<Self, String> {
+        json_vectors::read_answer(bytes)
+    }
+
     /// A matrix in memory.
     pub(crate) fn owned(rows: usize, dim: usize, values: Vec<f32>) -> Self {
         debug_assert_eq!(values.len(), rows * dim);
@@ -418,6 +427,7 @@ mod tests {
 
     use super::npy::test_files::{VALUES, plain};
     use super::*;
+    use crate::failure::refusal;
 
     struct Folder(tempfile::TempDir);
 
@@ -438,14 +448,6 @@ mod tests {
         fn vectors(&self) -> Result<Vectors, Failure> {
             Vectors::load(&self.path("m.npy"), &self.path("ids.json"))
         }
-    }
-
-    fn refusal(result: Result<impl core::fmt::Debug, Failure>) -> String {
-        let failure = result.expect_err("must be refused");
-        assert_eq!(failure.exit_code(), 3);
-        let message = failure.to_string();
-        assert!(!message.contains('\n'), "{message}");
-        message
     }
 
     #[test]

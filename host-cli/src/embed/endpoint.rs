@@ -20,9 +20,10 @@ use ureq::Agent;
 use self::pace::{Pace, back_off};
 use super::model::{Digest, Embedded, Model, Stop};
 use crate::failure::Failure;
+use crate::vectors::Matrix;
 
 /// Counts as a part of every digest: to be changed with anything that changes a vector.
-const DIGEST_TAG: &str = "query-adapter endpoint 1";
+const DIGEST_TAG: &str = "query-adapter endpoint 2";
 
 /// Attempts at one batch before giving up.
 const ATTEMPTS: u32 = 6;
@@ -108,7 +109,7 @@ impl Endpoint {
         first: usize,
         texts: &[&str],
         pace: &Pace,
-        done: &dyn Fn(usize, Vec<Vec<f32>>),
+        done: &dyn Fn(usize, Matrix),
     ) -> Result<(), Stop> {
         let mut attempt = 0;
         loop {
@@ -143,7 +144,7 @@ impl Endpoint {
         }
     }
 
-    fn request(&self, texts: &[&str], base64: bool) -> Result<Vec<Vec<f32>>, Fault> {
+    fn request(&self, texts: &[&str], base64: bool) -> Result<Matrix, Fault> {
         let format = if base64 { "base64" } else { "float" };
         let body = json!({ "model": self.settings.model, "input": texts, "encoding_format": format });
         let mut request = self.agent.post(&self.address).header("content-type", "application/json");
@@ -161,7 +162,8 @@ impl Endpoint {
         let bytes = response.body_mut().with_config().limit(MOST_BYTES).read_to_vec();
         let bytes = bytes.map_err(|error| self.transport_fault(&error))?;
         if status == 200 {
-            return response::vectors(&bytes, texts.len()).map_err(|problem| Fault::Final { problem });
+            let vectors = response::vectors(&bytes, texts.len(), LONGEST_MESSAGE);
+            return vectors.map_err(|problem| Fault::Final { problem: self.without_key(&problem) });
         }
         let words = self.without_key(&response::message(&bytes, LONGEST_MESSAGE));
         let problem = format!("the service answered {status}: {words}");
@@ -266,9 +268,9 @@ impl Model for Endpoint {
             drop(sender);
             // After a failure no new request is begun; those under way are waited for, and their vectors kept.
             for result in results {
-                let outcome = result.and_then(|(first, vectors): (usize, Vec<Vec<f32>>)| {
-                    let mut vectors = vectors.iter().enumerate();
-                    vectors.try_for_each(|(at, vector)| {
+                let outcome = result.and_then(|(first, vectors): (usize, Matrix)| {
+                    (0..vectors.rows()).try_for_each(|at| {
+                        let vector = vectors.row(at);
                         done(Embedded { text: first + at, vector, cut_off: false }).map_err(Stop::from)
                     })
                 });

@@ -34,17 +34,35 @@ const FORMS: &str = "expected JSON Lines {\"id\": …, \"embedding\": [numbers]}
 
 /// Reads the contents of a file.
 pub(super) fn read(file: &Path, bytes: &[u8]) -> Result<Found, Failure> {
+    let found = read_rows(file, bytes, true)?;
+    if found.matrix.rows() == 0 {
+        return Err(Failure::input(file, format!("there are no vectors in it; {FORMS}")));
+    }
+    Ok(found)
+}
+
+/// Reads what a service has just answered, in the order of its texts: ids in there name the answer's parts, not the texts.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub(super) fn read_answer(bytes: &[u8]) -> Result<Matrix, String> {
+    match read_rows(Path::new(""), bytes, false) {
+        Ok(found) => Ok(found.matrix),
+        Err(Failure::Input { problem, .. }) => Err(problem),
+        Err(failure) => Err(failure.to_string()),
+    }
+}
+
+fn read_rows(file: &Path, bytes: &[u8], with_ids: bool) -> Result<Found, Failure> {
     let bytes = json::text_of(file, bytes)?;
     let place = Place::default();
-    let mut rows = Rows::new(&place);
+    let mut rows = Rows::new(&place, with_ids);
     json::each_value(file, bytes, &place, &mut |parser| {
         place.enter_section("");
         ValueSeed(&mut rows).deserialize(parser)
     })?;
     let Rows { ids, dim, count, components, .. } = rows;
-    if count == 0 {
-        return Err(Failure::input(file, format!("there are no vectors in it; {FORMS}")));
-    }
     let ids = (!ids.is_empty()).then_some(ids);
     Ok(Found { matrix: Matrix::owned(count, dim, components), ids })
 }
@@ -52,6 +70,8 @@ pub(super) fn read(file: &Path, bytes: &[u8]) -> Result<Found, Failure> {
 /// The vectors so far.
 struct Rows<'a> {
     place: &'a Place,
+    /// Whether ids are those of the rows.
+    with_ids: bool,
     /// Of each row, or of none.
     ids: Ids,
     dim: usize,
@@ -65,8 +85,8 @@ struct Rows<'a> {
 const GREATEST_DEPTH: usize = 8;
 
 impl<'a> Rows<'a> {
-    fn new(place: &'a Place) -> Self {
-        Self { place, ids: Ids::default(), dim: 0, count: 0, components: Vec::new(), depth: 0 }
+    fn new(place: &'a Place, with_ids: bool) -> Self {
+        Self { place, with_ids, ids: Ids::default(), dim: 0, count: 0, components: Vec::new(), depth: 0 }
     }
 
     /// Ends a row whose components were appended.
@@ -91,6 +111,9 @@ impl<'a> Rows<'a> {
 
     /// Gives the row that was added last its id.
     fn name<E: de::Error>(&mut self, id: &str) -> Result<(), E> {
+        if !self.with_ids {
+            return Ok(());
+        }
         if self.ids.len() + 1 != self.count {
             let before = self.count - 1;
             return Err(E::custom(format!(
@@ -494,10 +517,7 @@ mod tests {
     }
 
     fn refusal(text: &str) -> String {
-        let failure = parse(text).expect_err(text);
-        assert_eq!(failure.exit_code(), 3);
-        let message = failure.to_string();
-        assert!(!message.contains('\n'), "{message}");
+        let message = crate::failure::refusal(parse(text));
         message.strip_prefix("v.json: ").expect("the file is named").to_owned()
     }
 
