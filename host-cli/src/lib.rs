@@ -28,6 +28,7 @@ pub mod failure;
 pub mod files;
 pub mod fit;
 pub mod ids;
+pub mod import;
 pub mod inspect;
 pub mod interrupts;
 mod json;

@@ -12,7 +12,7 @@ use host_cli::parallel::limit_threads;
 use host_cli::retrieval_task::RetrievalTask;
 use host_cli::vectors::Embeddings;
 use host_cli::{
-    apply, check, compare, config, embed, evaluate, explain, export, inspect, lint, manual, quantize,
+    apply, check, compare, config, embed, evaluate, explain, export, import, inspect, lint, manual, quantize,
     synthesize, train,
 };
 use query_adapter::Level;
@@ -63,6 +63,7 @@ fn run(command: &Command) -> Result<String, Failure> {
         }
         Command::Inspect(options) => inspect::run(options),
         Command::Export(options) => export::run(options).map(|()| String::new()),
+        Command::Import(options) => import::run(options).map(|()| String::new()),
         Command::Quantize(options) => quantize::run(options),
         Command::Lint(options) => lint::run(options),
         Command::Check(options) => cross_check(options),

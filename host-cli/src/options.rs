@@ -13,6 +13,7 @@ use crate::dataset::ReadingOptions;
 use crate::explain::ExplainOptions;
 use crate::export::ExportOptions;
 use crate::fit::Negatives;
+use crate::import::ImportOptions;
 use crate::judging::JudgingOptions;
 use crate::lint::LintOptions;
 use crate::manual::{CompletionsOptions, ManOptions};
@@ -57,8 +58,10 @@ pub enum Command {
     Apply(ApplyOptions),
     /// Print what an adapter file holds, and verify it.
     Inspect(InspectOptions),
-    /// Write an adapter as a source file in Rust or C, for a program that has it built in.
+    /// Write an adapter as a source file in Rust or C, for a program that has it built in, or for other tools.
     Export(ExportOptions),
+    /// Write an adapter that another tool trained, a linear layer in .safetensors, as an adapter file.
+    Import(ImportOptions),
     /// Write an adapter in eight bits, a quarter of the size, and print what that costs.
     Quantize(QuantizeOptions),
     /// Print what is wrong with data sets, and what they share; exit code 7 where there is anything.
@@ -86,6 +89,7 @@ impl Command {
             Self::Apply(options) => options.threads,
             Self::Inspect(_)
             | Self::Export(_)
+            | Self::Import(_)
             | Self::Quantize(_)
             | Self::Lint(_)
             | Self::Check(_)

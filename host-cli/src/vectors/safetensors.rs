@@ -55,10 +55,7 @@ struct Chosen {
 
 fn choose(file: &Path, bytes: &[u8]) -> Result<Chosen, Failure> {
     let refuse = |problem: String| Failure::input(file, problem);
-    // The library holds all lengths of the header against the length of the file before it takes memory for them.
-    let tensors = SafeTensors::deserialize(bytes).map_err(|error| {
-        refuse(format!("found no sound safetensors file ({error}); it is cut off or damaged, write it again"))
-    })?;
+    let tensors = open(file, bytes)?;
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| refuse(error.to_string()))?;
     let ids = match header.metadata().as_ref().and_then(|metadata| metadata.get("ids")) {
         Some(text) => Some(id_list::parse(file, "the ids in its metadata", text.as_bytes())?),
@@ -108,8 +105,19 @@ fn choose(file: &Path, bytes: &[u8]) -> Result<Chosen, Failure> {
     Ok(Chosen { rows, dim, data: start..start + data.len(), borrowable, ids, values })
 }
 
+/// The tensors in the contents of `file`.
+pub(crate) fn open<'a>(file: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>, Failure> {
+    // The library holds all lengths of the header against the length of the file before it takes memory for them.
+    SafeTensors::deserialize(bytes).map_err(|error| {
+        let problem =
+            format!("found no sound safetensors file ({error}); it is cut off or damaged, write it again");
+        Failure::input(file, problem)
+    })
+}
+
+/// The elements of a tensor as `f32`.
 #[allow(clippy::cast_possible_truncation, reason = "rounds to nearest; an overflow is found as infinite")]
-fn values(tensor: &TensorView<'_>) -> Result<Vec<f32>, String> {
+pub(crate) fn values(tensor: &TensorView<'_>) -> Result<Vec<f32>, String> {
     let data = tensor.data();
     Ok(match tensor.dtype() {
         Dtype::F32 => data.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect(),
@@ -162,11 +170,7 @@ mod tests {
     }
 
     fn refusal(bytes: &[u8]) -> String {
-        let failure = read(bytes).expect_err("must be refused");
-        assert_eq!(failure.exit_code(), 3);
-        let message = failure.to_string();
-        assert!(message.starts_with("v.safetensors: ") && !message.contains('\n'), "{message}");
-        message
+        crate::failure::refusal(read(bytes))
     }
 
     #[test]

@@ -26,6 +26,7 @@ fn of_two_runs_with_one_output_the_second_stops_before_work() {
         ("train gone.json -o d.qad --log c.jsonl --force", ["c.jsonl: ", ".c.jsonl.lock"]),
         ("apply -a gone.qad -o b.qad", ["b.qad: ", ".b.qad.lock"]),
         ("export gone.qad --format bin -o b.qad", ["b.qad: ", ".b.qad.lock"]),
+        ("import gone.safetensors -o b.qad", ["b.qad: ", ".b.qad.lock"]),
     ] {
         let advice = "wait for it to end, or name another file";
         folder.refuses(words, OUTPUT, &[parts[0], parts[1], other, advice]);

@@ -17,6 +17,7 @@ mod explain;
 mod export;
 #[cfg(feature = "models")]
 mod hub;
+mod import;
 mod inspect;
 mod lint;
 mod manual;
