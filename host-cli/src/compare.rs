@@ -154,8 +154,8 @@ pub fn run(options: &CompareOptions, level: Level, note: &mut dyn FnMut(&str)) -
                     "--train needs to know which documents answer a query; give --dataset or --qrels";
                 return Err(Failure::Usage(problem.to_owned()));
             }
-            let answers = Answers::of(train)?;
-            let judgements = Judgements::open(options.dataset.as_deref(), &options.judging)?;
+            let answers = Answers::of(train, &options.common.reading)?;
+            let judgements = Judgements::open(options.dataset.as_deref(), &options.judging, &options.common)?;
             Some(
                 queries.iter().map(|query| judgements.is_answered_by(query, &answers)).collect::<Vec<bool>>(),
             )

@@ -49,14 +49,14 @@ pub fn run(options: &EvaluateOptions, level: Level, note: &mut dyn FnMut(&str)) 
     if let Some(file) = &options.run {
         return judge_run(file, options, note);
     }
-    let Some(dataset) = options.dataset.as_deref() else {
+    let Some(path) = options.dataset.as_deref() else {
         return Err(Failure::Usage("give a data set, or --run and --qrels".to_owned()));
     };
     if !options.compare.is_empty() {
-        return retrievers::run(dataset, options, level, note);
+        return retrievers::run(path, options, level, note);
     }
     if let Some(page) = &options.report {
-        report_page::check(page, options.force, &[dataset])?;
+        report_page::check(page, options.force, &[path])?;
     }
     let file = options.adapter.as_deref().map(|path| AdapterFile::open(path, level)).transpose()?;
     let common = &options.common;
@@ -64,7 +64,7 @@ pub fn run(options: &EvaluateOptions, level: Level, note: &mut dyn FnMut(&str)) 
     if let Some(file) = &file {
         source.require(file, note)?;
     }
-    let mut dataset = source.read(dataset)?;
+    let mut dataset = source.read(path)?;
     options.judging.relabel(&mut dataset)?;
     let task = source.join(dataset, note)?;
     // The task has the vectors that it needs; the ids of all others need not stay.
@@ -105,9 +105,9 @@ pub fn run(options: &EvaluateOptions, level: Level, note: &mut dyn FnMut(&str)) 
         run::save(file, options.force, &system, &task, &rankings)?;
     }
     let split = SplitReport { name: stem(task.file()), all, groups: Vec::new() };
-    if let Some(path) = &options.report {
-        let page = page::render(options, &split, &task, &index, adapter.as_ref().zip(file.as_ref()))?;
-        write_atomically(path, options.force, |out| out.write_all(page.as_bytes()))?;
+    if let Some(report) = &options.report {
+        let page = page::render((options, path), &split, &task, &index, adapter.as_ref().zip(file.as_ref()))?;
+        write_atomically(report, options.force, |out| out.write_all(page.as_bytes()))?;
     }
     Ok(if options.common.json {
         format!("{}\n", json_object(&[split], &json!({ "gain": rules.gain })))
@@ -134,7 +134,10 @@ pub(crate) fn gain_words(gain: Gain, has_grades: bool) -> &'static str {
 
 /// Judges a run file.
 fn judge_run(file: &Path, options: &EvaluateOptions, note: &mut dyn FnMut(&str)) -> Result<String, Failure> {
-    let judgements = Judgements::open(options.dataset.as_deref(), &options.judging)?;
+    let judgements = Judgements::open(options.dataset.as_deref(), &options.judging, &options.common)?;
+    if let Some(dataset) = &options.dataset {
+        lint::note_defects(dataset, judgements.defects(), note);
+    }
     let rules = options.judging.rules();
     let run = Run::load(file, rules.ties)?;
     let judged = judgements.judge(&run, rules)?;

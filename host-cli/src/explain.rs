@@ -12,7 +12,7 @@ use serde_json::json;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use crate::adapter_file::AdapterFile;
-use crate::dataset::{Dataset, Purpose};
+use crate::dataset::{Dataset, Purpose, ReadingOptions};
 use crate::failure::Failure;
 use crate::json::quoted;
 use crate::metrics::{DEPTH, Gain, Judged, Metric, best_documents};
@@ -36,7 +36,7 @@ const ID_WIDTH: usize = 30;
 /// Options of `explain`.
 #[derive(Debug, Args)]
 pub struct ExplainOptions {
-    /// Data set that has the query (EmbeddingQAFinetuneDataset JSON)
+    /// Data set that has the query: EmbeddingQAFinetuneDataset JSON, rows of a query and a document, or a folder (BEIR)
     pub dataset: PathBuf,
     /// Adapter file
     #[arg(long, short, value_name = "FILE")]
@@ -109,7 +109,8 @@ pub fn run(options: &ExplainOptions, level: Level, note: &mut dyn FnMut(&str)) -
     let file = AdapterFile::open(&options.adapter, level)?;
     let mut source = VectorSource::open(common.embeddings.as_deref(), &common.models, common, level)?;
     source.require(&file, note)?;
-    let task = source.load(&options.dataset, note)?;
+    let (dataset, reading) = (options.dataset.as_path(), &common.reading);
+    let task = source.load(dataset, note)?;
     file.require_in_dim(task.dim(), "the queries")?;
     let adapter = file.adapter(level)?;
     let query = find(&task, &options.query)?;
@@ -139,14 +140,18 @@ pub fn run(options: &ExplainOptions, level: Level, note: &mut dyn FnMut(&str)) -
     let positives = task.query(query).positives;
     let shown = before.order[..top].iter().chain(&after.order[..top]).copied();
     let documents: Vec<u32> = shown.chain(positives.iter().map(|positive| positive.document)).collect();
-    let texts = ShownTexts::load(&task, &[query], &documents)?;
+    let texts = ShownTexts::load((dataset, reading, Purpose::Test), &task, &[query], &documents)?;
     let near_queries: Vec<usize> = near.iter().map(|&(query, _)| query).collect();
     let near_documents: Vec<u32> = near_queries
         .iter()
         .flat_map(|&query| trained.query(query).positives)
         .map(|positive| positive.document)
         .collect();
-    let trained_texts = ShownTexts::load(trained, &near_queries, &near_documents)?;
+    let read_as = match &options.train {
+        Some(train) => (train.as_path(), reading, Purpose::Train),
+        None => (dataset, reading, Purpose::Test),
+    };
+    let trained_texts = ShownTexts::load(read_as, trained, &near_queries, &near_documents)?;
 
     let document = |document: u32| {
         let at = document as usize;
@@ -262,13 +267,19 @@ struct ShownTexts {
 }
 
 impl ShownTexts {
-    fn load(task: &RetrievalTask, queries: &[usize], documents: &[u32]) -> Result<Self, Failure> {
+    /// Those of some queries and documents of a task, from where it was read.
+    fn load(
+        (path, reading, purpose): (&Path, &ReadingOptions, Purpose),
+        task: &RetrievalTask,
+        queries: &[usize],
+        documents: &[u32],
+    ) -> Result<Self, Failure> {
         let keys: HashSet<TextKey> = queries
             .iter()
             .map(|&query| task.query(query).text)
             .chain(documents.iter().map(|&document| task.corpus().text(document)))
             .collect();
-        let Dataset { queries, corpus, .. } = Dataset::load_with_texts(task.file(), &keys)?;
+        let Dataset { queries, corpus, .. } = Dataset::read_with_texts(path, &keys, reading, purpose)?;
         Ok(Self { queries, documents: corpus })
     }
 

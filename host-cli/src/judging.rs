@@ -5,21 +5,25 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use crate::dataset::{Dataset, Labels};
+use crate::dataset::{Dataset, Labels, Purpose, ReadingOptions};
+use crate::defects::Defects;
 use crate::failure::Failure;
 use crate::json::quoted;
+use crate::lint;
 use crate::metrics::{DEPTH, Evaluation, Gain, JudgedQueries, Judgement, Metric, Tied};
+use crate::options::Common;
+use crate::qrels;
 use crate::ranking::{Rules, TieOrder};
+use crate::retrieval_task::Judged;
 use crate::texts::{TextKey, Texts};
-use crate::trec::qrels;
 use crate::trec::run::Run;
 
 /// Options of all commands that judge rankings.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Judging")]
 pub struct JudgingOptions {
-    /// Judgements to go by instead of the data set's own: TREC qrels, or a tab-separated file with a header as BEIR has
-    /// them
+    /// Judgements to go by instead of the data set's own: TREC qrels, a tab-separated file with a header as BEIR has
+    /// them, rows or one object as JSON
     #[arg(long, value_name = "FILE")]
     pub qrels: Option<PathBuf>,
     /// What a relevant document is worth in nDCG [default: graded with --qrels, else binary]
@@ -95,6 +99,8 @@ pub(crate) struct Judgements {
     missing: Missing,
     /// The documents of the data set.
     corpus: Option<Texts>,
+    /// What is wrong with the data set.
+    defects: Defects,
 }
 
 /// A run file, judged.
@@ -112,27 +118,48 @@ impl Judgements {
     ///
     /// # Errors
     ///
-    /// As [`qrels::load`] and [`Dataset::load`]; [`Failure::Usage`] where there are none.
-    pub(crate) fn open(dataset: Option<&Path>, options: &JudgingOptions) -> Result<Self, Failure> {
+    /// As [`qrels::load`] and [`Dataset::read`]; [`Failure::Usage`] where there are none; [`Failure::Input`] where the data
+    /// set has any defect and `--strict` is given.
+    pub(crate) fn open(
+        dataset: Option<&Path>,
+        options: &JudgingOptions,
+        common: &Common,
+    ) -> Result<Self, Failure> {
         match (dataset, &options.qrels) {
             (Some(file), _) => {
-                let mut dataset = Dataset::load_without_texts(file)?;
+                let mut dataset = Dataset::read_without_texts(file, &common.reading, Purpose::Test)?;
                 options.relabel(&mut dataset)?;
-                let file = options.qrels.clone().unwrap_or_else(|| file.to_owned());
                 let labels = dataset.relevant_docs.restricted_to(&dataset.queries.ids, &dataset.corpus.ids);
-                Ok(Self { file, labels, missing: options.missing, corpus: Some(dataset.corpus) })
+                let corpus = dataset.corpus.clone();
+                let judged = Judged::new(dataset)?;
+                if common.strict {
+                    lint::require_clean(file, judged.defects())?;
+                }
+                Ok(Self {
+                    file: options.qrels.clone().unwrap_or_else(|| file.to_owned()),
+                    labels,
+                    missing: options.missing,
+                    corpus: Some(corpus),
+                    defects: judged.defects().clone(),
+                })
             }
             (None, Some(file)) => Ok(Self {
                 file: file.clone(),
                 labels: qrels::load(file)?,
                 missing: options.missing,
                 corpus: None,
+                defects: Defects::default(),
             }),
             (None, None) => {
                 let problem = "a run file needs judgements; give --qrels FILE or a data set";
                 Err(Failure::Usage(problem.to_owned()))
             }
         }
+    }
+
+    /// What is wrong with the data set, if there is one.
+    pub(crate) fn defects(&self) -> &Defects {
+        &self.defects
     }
 
     /// Whether a relevant document has another grade than 1.
@@ -248,13 +275,13 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    /// The relevant documents of a data set.
+    /// The relevant documents of a data set that was trained on.
     ///
     /// # Errors
     ///
-    /// As [`Dataset::load`].
-    pub(crate) fn of(file: &Path) -> Result<Self, Failure> {
-        let dataset = Dataset::load_without_texts(file)?;
+    /// As [`Dataset::read`].
+    pub(crate) fn of(file: &Path, reading: &ReadingOptions) -> Result<Self, Failure> {
+        let dataset = Dataset::read_without_texts(file, reading, Purpose::Train)?;
         let labels = &dataset.relevant_docs;
         let (mut ids, mut with_text) = (HashSet::new(), HashSet::new());
         for query in labels.queries.iter().filter(|query| dataset.queries.ids.index_of(query).is_some()) {

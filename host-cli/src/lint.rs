@@ -88,11 +88,8 @@ pub(crate) fn announce(
     note: &mut dyn FnMut(&str),
 ) -> Result<(), Failure> {
     for task in core::iter::once(train).chain(others.iter().copied()) {
-        let file = task.file().display();
-        note(&format!("{file}: {}", summary(task.counts(), Some(task.dim()))));
-        for defect in task.defects().iter() {
-            note(&format!("{file}: {defect}"));
-        }
+        note(&format!("{}: {}", task.file().display(), summary(task.counts(), Some(task.dim()))));
+        note_defects(task.file(), task.defects(), note);
     }
     for other in others {
         let shared = Shared::of(train, *other);
@@ -105,9 +102,14 @@ pub(crate) fn announce(
     Ok(())
 }
 
+/// Says in notes what is wrong with a data set.
+pub(crate) fn note_defects(file: &Path, defects: &Defects, note: &mut dyn FnMut(&str)) {
+    defects.iter().for_each(|defect| note(&format!("{}: {defect}", file.display())));
+}
+
 /// Refuses a data set that has any defect.
-pub(crate) fn require_clean(task: &RetrievalTask) -> Result<(), Failure> {
-    refuse(task.file(), task.defects().iter().map(ToString::to_string).collect())
+pub(crate) fn require_clean(file: &Path, defects: &Defects) -> Result<(), Failure> {
+    refuse(file, defects.iter().map(ToString::to_string).collect())
 }
 
 fn refuse(file: &Path, found: Vec<String>) -> Result<(), Failure> {

@@ -123,7 +123,7 @@ impl VectorSource {
             }
         };
         if self.strict {
-            lint::require_clean(&task)?;
+            lint::require_clean(task.file(), task.defects())?;
         }
         Ok(task)
     }

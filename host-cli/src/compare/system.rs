@@ -10,6 +10,7 @@ use crate::adapter_file::AdapterFile;
 use crate::evaluate::{BASE, stem};
 use crate::failure::Failure;
 use crate::judging::{Judgements, JudgingOptions};
+use crate::lint;
 use crate::metrics::{Evaluation, Metric, Ties};
 use crate::options::{Common, ModelOptions};
 use crate::parallel::available_threads;
@@ -260,6 +261,8 @@ impl Measuring<'_> {
             self.dataset.map(|dataset| Retrievers::new(dataset, self.common, self.judging, self.level));
         let mut judgements: Option<Judgements> = None;
         let mut all = Vec::new();
+        // What is wrong with the data set is said once, by whoever reads it first.
+        let mut announced = self.dataset.is_none();
         for system in systems {
             match system {
                 System::Retriever(retriever) => {
@@ -270,6 +273,9 @@ impl Measuring<'_> {
                         ))
                     })?;
                     let (task, evaluation) = retrievers.evaluate(retriever, note)?;
+                    if !core::mem::replace(&mut announced, true) {
+                        lint::note_defects(task.file(), task.defects(), note);
+                    }
                     let evaluation = evaluation.with_metrics(self.metrics);
                     let values = PerQuery::new(retriever.name, &evaluation, |query| task.query(query).id)?;
                     all.push(Measured {
@@ -281,8 +287,15 @@ impl Measuring<'_> {
                 System::Run(name, file) => {
                     let judgements = match &judgements {
                         Some(judgements) => judgements,
-                        None => &*judgements.insert(Judgements::open(self.dataset, self.judging)?),
+                        None => {
+                            &*judgements.insert(Judgements::open(self.dataset, self.judging, self.common)?)
+                        }
                     };
+                    if let Some(dataset) = self.dataset
+                        && !core::mem::replace(&mut announced, true)
+                    {
+                        lint::note_defects(dataset, judgements.defects(), note);
+                    }
                     let rules = self.judging.rules();
                     let run = Run::load(file, rules.ties)?;
                     let judged = judgements.judge(&run, rules)?;

@@ -1,8 +1,11 @@
 //! The report page of an evaluation.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use crate::adapter_file::{AdapterFile, StoredAdapter};
+use crate::dataset::Purpose;
 use crate::failure::Failure;
 use crate::options::EvaluateOptions;
 use crate::ranking::Index;
@@ -13,7 +16,7 @@ use crate::retrieval_task::RetrievalTask;
 
 /// The page.
 pub(super) fn render(
-    options: &EvaluateOptions,
+    (options, path): (&EvaluateOptions, &Path),
     split: &SplitReport,
     task: &RetrievalTask,
     index: &Index,
@@ -25,7 +28,7 @@ pub(super) fn render(
     let about = report_page::counted(split.all.base.queries().len(), task.corpus().len());
     let about = format!("evaluated on {about} of {} components", task.dim());
     let mut settings = vec![("data".to_owned(), report_page::size_of(task))];
-    let mut files = Fingerprint::of_all("data", task.file())?;
+    let mut files = Fingerprint::of_all("data", path)?;
     if let Some(folder) = &options.common.embeddings {
         files.extend(Fingerprint::of_vectors(folder)?);
     }
@@ -57,7 +60,7 @@ pub(super) fn render(
         looked_at: LookedAt {
             comparison: &split.all,
             parts,
-            files: vec![task.file()],
+            datasets: vec![(path, Purpose::Test)],
             reading: &options.common.reading,
         },
         verdict: None,

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::gain_words;
 use crate::compare::system::{Retrievers, parse_retriever};
 use crate::failure::Failure;
+use crate::lint;
 use crate::metrics::{Evaluation, Metric};
 use crate::options::EvaluateOptions;
 use crate::report::{self, SHOWN, gain_interval};
@@ -46,7 +47,7 @@ pub(super) fn run(
         }
         let (task, evaluation) = measured.evaluate(retriever, note)?;
         if rows.is_empty() {
-            task.defects().iter().for_each(|defect| note(&format!("{}: {defect}", dataset.display())));
+            lint::note_defects(dataset, task.defects(), note);
         }
         rows.push(Row { name: retriever.name.to_owned(), evaluation });
     }

@@ -19,19 +19,19 @@ const MOST_OF_ID: usize = 60;
 pub(super) struct Excerpts(HashMap<TextKey, String>);
 
 impl Excerpts {
-    /// Reads the texts with these keys from `files`, of which each may have some, as `options` say.
+    /// Reads the texts with these keys from data sets, of which each may have some, as `options` say.
     ///
     /// # Errors
     ///
     /// As [`Dataset::read_with_texts`].
     pub(super) fn read(
-        files: &[&Path],
+        datasets: &[(&Path, Purpose)],
         keys: &HashSet<TextKey>,
         options: &ReadingOptions,
     ) -> Result<Self, Failure> {
         let mut excerpts = HashMap::new();
-        for file in files {
-            let dataset = Dataset::read_with_texts(file, keys, options, Purpose::Everything)?;
+        for &(path, purpose) in datasets {
+            let dataset = Dataset::read_with_texts(path, keys, options, purpose)?;
             for (texts, most) in [(&dataset.queries, MOST_OF_QUERY), (&dataset.corpus, MOST_OF_DOCUMENT)] {
                 for (key, text) in texts.keys.iter().zip(texts.texts()).filter(|(_, text)| !text.is_empty()) {
                     excerpts.entry(*key).or_insert_with(|| shortened(text, most));

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::chart::Tone;
 use super::excerpts::{Excerpts, shown_id};
 use super::headline::{number, rank as rank_words, signed};
-use crate::dataset::ReadingOptions;
+use crate::dataset::{Purpose, ReadingOptions};
 use crate::failure::Failure;
 use crate::metrics::{DEPTH, Evaluation, Metric};
 use crate::ranking::Index;
@@ -23,8 +23,8 @@ pub(crate) struct LookedAt<'a> {
     pub(crate) comparison: &'a Comparison,
     /// Where they come from.
     pub(crate) parts: Vec<Part<'a>>,
-    /// The data set files in which their texts stand.
-    pub(crate) files: Vec<&'a Path>,
+    /// The data sets in which their texts stand, and what these were read for.
+    pub(crate) datasets: Vec<(&'a Path, Purpose)>,
     /// How these are read.
     pub(crate) reading: &'a ReadingOptions,
 }
@@ -236,7 +236,7 @@ pub(super) fn show(
         let documents = of(change).into_iter().flatten().flat_map(|shown| &shown.0);
         keys.extend(documents.map(|&(_, document, _)| task.corpus().text(document)));
     }
-    let excerpts = Excerpts::read(&looked_at.files, &keys, looked_at.reading)?;
+    let excerpts = Excerpts::read(&looked_at.datasets, &keys, looked_at.reading)?;
 
     let shown_query = |change: &QueryChange| {
         let task = looked_at.parts[change.part].task;

@@ -10,6 +10,7 @@ use crate::auto::choice::Choice;
 use crate::auto::plan::Plan;
 use crate::auto::trials::Trial;
 use crate::auto::verdict::Verdict;
+use crate::dataset::Purpose;
 use crate::failure::Failure;
 use crate::fit::{Adapter, Fit, Recipe, Settings};
 use crate::metrics::Metric;
@@ -202,11 +203,12 @@ impl Outline<'_> {
         let train = options.train.as_path();
         let given = [options.validation.as_deref(), options.test.as_deref()];
         // The queries of a test have their own file; all others are from the training data or the validation set.
-        let (of_split, files) = match (looked_at.name.as_str(), given) {
-            ("test", [_, Some(test)]) => (test, vec![test]),
-            ("validation", [Some(validation), _]) => (validation, vec![validation]),
-            (_, [Some(validation), _]) => (train, vec![train, validation]),
-            _ => (train, vec![train]),
+        let trained_on = (train, Purpose::Train);
+        let (of_split, datasets) = match (looked_at.name.as_str(), given) {
+            ("test", [_, Some(test)]) => (test, vec![(test, Purpose::Test)]),
+            ("validation", [Some(validation), _]) => (validation, vec![(validation, Purpose::Validation)]),
+            (_, [Some(validation), _]) => (train, vec![trained_on, (validation, Purpose::Validation)]),
+            _ => (train, vec![trained_on]),
         };
         let mut rows = vec![("recipe".to_owned(), self.recipe.to_owned())];
         rows.extend(self.rows.into_iter().filter(|(name, _)| name != "recipe"));
@@ -247,7 +249,7 @@ impl Outline<'_> {
             looked_at: LookedAt {
                 comparison: &looked_at.all,
                 parts: self.parts,
-                files,
+                datasets,
                 reading: &options.common.reading,
             },
             verdict: self.verdict,

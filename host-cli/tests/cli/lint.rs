@@ -85,6 +85,74 @@ fn a_beir_folder_is_trained_and_tested_on_its_splits() {
 }
 
 #[test]
+fn every_command_reads_the_split_and_the_keys_that_are_meant() {
+    let folder = forms();
+    let flags = "--embeddings vectors -q";
+    folder.stdout(&format!("train beir {flags} --recipe single --epochs 1 -o a.qad"));
+    // The queries of the training split are about the first 15 documents, those of the test about the last 5.
+    let explained = |words: &str| {
+        let report = folder.json(&format!("explain {words} -a a.qad {flags}"));
+        assert!(report["text"].as_str().is_some_and(|text| text.starts_with("question ")), "{report}");
+        for near in report["nearest"].as_array().expect("a list") {
+            assert!(near["text"].as_str().is_some_and(|text| text.starts_with("question ")), "{near}");
+            assert!(
+                near["answers"][0]["text"].as_str().is_some_and(|text| text.starts_with("all ")),
+                "{near}"
+            );
+        }
+        report
+    };
+    let report = explained("beir --query q1-16-0 --train beir");
+    assert!(report["trained_on"].as_str().is_some_and(|file| file.ends_with("train.tsv")), "{report}");
+    explained("beir --split train --query q1-3-0");
+    explained("three --query q1-3-0");
+    let renamed =
+        text(&folder.read("rows.jsonl")).replace("\"question\"", "\"ask\"").replace("\"chunk\"", "\"say\"");
+    folder.write("renamed.jsonl", renamed);
+    let keys = "--query-key ask --document-key say";
+    explained(&format!("renamed.jsonl {keys} --query q1-3-0"));
+
+    folder.stdout(&format!("evaluate beir {flags} --predictions test.run"));
+    let judged = |words: &str| folder.json(&format!("evaluate {words} -q"))["queries"].clone();
+    assert_eq!(judged("beir --run test.run"), 10);
+    assert_eq!(judged(&format!("renamed.jsonl {keys} --run test.run --missing skip")), 10);
+    let words = "evaluate beir --split train --run test.run -q";
+    folder.refuses(words, INPUT, &["it judges no query of test.run"]);
+    let groups = |words: &str| {
+        let report = folder.json(&format!("compare a.qad --metrics mrr@10 {words} {flags}"));
+        let groups = report["groups"].as_array().expect("a list").iter();
+        groups.map(|group| group["name"].as_str().expect("a name").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(groups("--dataset beir --train beir"), ["all", "answers unseen"]);
+    let seen = ["all", "answers seen in training"];
+    assert_eq!(groups(&format!("--dataset renamed.jsonl --train renamed.jsonl {keys}")), seen);
+}
+
+#[test]
+fn a_page_has_the_texts_of_any_form_of_data_set() {
+    let folder = forms();
+    let flags = "--embeddings vectors -q --force";
+    // Each split has files of its own.
+    std::fs::create_dir(folder.path("parted")).expect("a folder");
+    for part in ["queries", "corpus", "relevant_docs"] {
+        for split in ["train", "test"] {
+            folder.write(&format!("parted/{split}_{part}.json"), folder.read(&format!("three/{part}.json")));
+        }
+    }
+    for words in [
+        "evaluate three",
+        "evaluate beir",
+        "evaluate parted",
+        "train parted --test parted --recipe single -o a.qad",
+        "train parted --recipe single -o a.qad",
+    ] {
+        folder.stdout(&format!("{words} --report page.html {flags}"));
+        let page = text(&folder.read("page.html"));
+        assert!(page.contains(" about subject 1-"), "{words}");
+    }
+}
+
+#[test]
 fn a_clean_data_set_is_called_so_and_exits_with_0() {
     let folder = forms();
     for path in ["plain.json", "rows.jsonl", "beir", "three", "beir/qrels/test.tsv"] {
@@ -198,6 +266,7 @@ fn strict_refuses_every_defect_by_its_words() {
             "documents with a zero vector",
         ),
     ];
+    folder.stdout("evaluate train.json --predictions good.run");
     for (damage, words) in damages {
         let mut set = good.clone();
         damage(&mut set);
@@ -207,6 +276,14 @@ fn strict_refuses_every_defect_by_its_words() {
         folder.refuses("train bad.json --strict -o a.qad", INPUT, &parts);
         folder.refuses("train train.json --test bad.json --strict -o a.qad", INPUT, &parts);
         folder.stdout("evaluate bad.json");
+        if words.contains("vector") {
+            // A ranking is judged without vectors.
+            continue;
+        }
+        folder.refuses("evaluate bad.json --run good.run --strict", INPUT, &parts);
+        folder.refuses("compare good.run x=good.run --dataset bad.json --strict", INPUT, &parts);
+        let assert = folder.run("compare good.run x=good.run --dataset bad.json").assert().success();
+        assert!(text(&assert.get_output().stderr).contains(words), "{words}");
     }
     folder.stdout("evaluate train.json --strict");
 }
