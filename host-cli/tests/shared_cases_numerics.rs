@@ -11,8 +11,11 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use host_cli::adapter_file;
+use host_cli::export::{self, ExportFormat, ExportOptions};
 use host_cli::metrics::{Gain, Judged, Measure, Metric, best_documents};
 use host_cli::retrieval_task::RetrievalTask;
+use query_adapter::image::{Image, Metadata, Similarity};
 use query_adapter::reference::reference_softmax_cross_entropy;
 use query_adapter::{
     Batch, Decay, Documents, Error, Lanes, Level, Linear, Optimizer, OptimizerKind, PanelMatrix, Schedule,
@@ -30,17 +33,20 @@ fn every_numerical_case_has_its_stated_values() {
     }
     let mut cases = Cases { folder, compared: 0 };
     let mut ran = Vec::new();
-    let all: [(&str, fn(&mut Cases)); 11] = [
+    let all: [(&str, fn(&mut Cases)); 14] = [
         ("B1", forward_and_backward),
         ("B2", extreme_logits),
         ("B4", zero_vectors),
         ("B6", adam_steps),
         ("B8", weight_decay),
         ("B9", clipping),
+        ("B12", fused_products),
         ("B13", long_dot_products),
         ("B14", exponentials),
         ("B15", losses_near_zero),
         ("B17", orientation),
+        ("B19", one_sum_everywhere),
+        ("C1", exported_bits),
         ("E20", whole_runs),
     ];
     for (name, case) in all {
@@ -333,6 +339,86 @@ fn orientation(cases: &mut Cases) {
         adapter.apply(&query, &mut output).expect("an output");
         cases.holds(file, output == expected);
     }
+}
+
+/// B12: the fused multiply-add is rounded once, and a sum has the same bits on every level.
+fn fused_products(cases: &mut Cases) {
+    let case = cases.read("B12/fma.json");
+    let bits = |name: &str| case[name].as_u64().expect("bits") as u32;
+    let [a, b, c] = ["a_bits", "b_bits", "c_bits"].map(|name| f32::from_bits(bits(name)));
+    cases.holds("B12: rounded once", math::fma(a, b, c).to_bits() == bits("fma_bits"));
+    let dot = &case["dot"];
+    let sums = sums(&floats(&dot["x"]), &floats(&dot["y"]));
+    cases.holds("B12: every level", sums.iter().all(|sum| sum.to_bits() == sums[0].to_bits()));
+    let legal = ["fma_result", "mul_then_add_result"].map(|name| float(&dot[name]));
+    cases.holds("B12: a legal sum", legal.contains(&sums[0]));
+}
+
+/// B19: a sum whose order shows has the same bits on every level, every time.
+fn one_sum_everywhere(cases: &mut Cases) {
+    let case = cases.read("B19/order_sensitive.json");
+    let (x, y) = (floats(&case["x"]), floats(&case["y"]));
+    let expected = sums(&x, &y)[0].to_bits();
+    for _ in 0..5 {
+        cases.holds("B19", sums(&x, &y).iter().all(|sum| sum.to_bits() == expected));
+    }
+}
+
+/// The product of a row and a query on each level of this machine.
+fn sums(x: &[f32], y: &[f32]) -> Vec<f32> {
+    let of_level = |level| {
+        let storage = vec![Lanes::ZERO; linear_len(x.len(), 1, false)];
+        let mut adapter = Linear::identity(x.len(), 1, false, storage, level).expect("an adapter");
+        adapter.set_weight(x).expect("of this size");
+        let mut output = [0.0];
+        adapter.apply(y, &mut output).expect("an output");
+        output[0]
+    };
+    Level::available().map(of_level).collect()
+}
+
+/// C1: an adapter built into a program has every bit of what was trained.
+fn exported_bits(cases: &mut Cases) {
+    let case = cases.read("C1/weights_bits.json");
+    let hexadecimal = |text: &Value| {
+        let digits = text.as_str().and_then(|text| text.strip_prefix("0x")).expect("0x…");
+        u32::from_str_radix(digits, 16).expect("a number")
+    };
+    let bits: Vec<u32> = list(&case["bits"]).iter().map(hexadecimal).collect();
+    let weight: Vec<f32> = bits.iter().map(|&bits| f32::from_bits(bits)).collect();
+    let storage = vec![Lanes::ZERO; linear_len(weight.len(), 1, false)];
+    let mut adapter = Linear::identity(weight.len(), 1, false, storage, Level::detect()).expect("an adapter");
+    adapter.set_weight(&weight).expect("of this size");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let [file, header] = ["a.qad", "a.h"].map(|name| folder.path().join(name));
+    // Small, so that the largest weight gives a finite output.
+    let golden = vec![9.5e-7; weight.len()];
+    let metadata = Metadata {
+        tool: "test",
+        base_model: "",
+        query_prefix: "",
+        document_prefix: "",
+        similarity: Similarity::Cosine,
+        normalized: false,
+        training: None,
+        golden_text: None,
+        settings: None,
+    };
+    adapter_file::save(&file, false, &adapter, metadata, Some(&golden)).expect("saved");
+    let (adapter, output) = (file.clone(), header.clone());
+    let options = ExportOptions { adapter, format: ExportFormat::C, output, name: None, force: false };
+    export::run(&options).expect("exported");
+    let source = fs::read_to_string(header).expect("written");
+    let array = source.split_once("] = {").and_then(|(_, rest)| rest.split_once("};")).expect("an array").0;
+    let bytes: Vec<u8> = array
+        .split(',')
+        .filter_map(|byte| u8::from_str_radix(byte.trim().strip_prefix("0x")?, 16).ok())
+        .collect();
+    let image = Image::parse(&bytes).expect("an adapter");
+    let mut weights = vec![Lanes::ZERO; image.weights_len()];
+    image.copy_weights(&mut weights).expect("copied");
+    let found: Vec<u32> = row_major(&weights, 1, weight.len()).iter().map(|value| value.to_bits()).collect();
+    cases.holds("C1", found == bits);
 }
 
 /// E20: three whole runs of the reference's trainer.

@@ -468,12 +468,18 @@ fn faults_that_stay_are_errors_and_lose_nothing() {
             Box::new(|_| Reply::Answer(400, r#"{"error": {"message": "empty input"}}"#.to_owned())),
             "answered 400: empty input; that was about the query \"q",
         ),
-        (Box::new(|_| Reply::Answer(200, "<html>".to_owned())), "an answer of another form"),
-        (Box::new(bad(json!({ "index": 0, "embedding": [1.0] }))), "two vectors with the index 0"),
+        (
+            Box::new(|_| Reply::Answer(200, "<html>".to_owned())),
+            "found an answer that cannot be used: line 1 column 1",
+        ),
+        (Box::new(bad(json!({ "index": 0, "embedding": vec![1.0; DIM] }))), "two vectors have the index 0"),
         (Box::new(bad(json!({ "index": 7, "embedding": [1.0, 2.0] }))), "has 2 components"),
         (Box::new(bad(json!({ "index": 7, "embedding": null }))), "found null"),
-        (Box::new(bad(json!({ "index": 7, "embedding": vec![Value::Null; DIM] }))), "component 0 is null"),
-        (Box::new(bad(json!({ "index": 7, "embedding": "AADAfw==" }))), "component 0 is NaN"),
+        (
+            Box::new(bad(json!({ "index": 7, "embedding": vec![Value::Null; DIM] }))),
+            "component 0: found null",
+        ),
+        (Box::new(bad(json!({ "index": 7, "embedding": "AADAfw==" }))), "component 0: found NaN"),
     ];
     for (fault, expected) in cases {
         // The golden text and one batch go well.

@@ -143,8 +143,8 @@ fn a_page_has_the_texts_of_any_form_of_data_set() {
         "evaluate three",
         "evaluate beir",
         "evaluate parted",
-        "train parted --test parted --recipe single -o a.qad",
-        "train parted --recipe single -o a.qad",
+        "train parted --test parted --recipe single --lr 0.05 --epochs 20 -o a.qad",
+        "train parted --recipe single --lr 0.05 --epochs 20 -o a.qad",
     ] {
         folder.stdout(&format!("{words} --report page.html {flags}"));
         let page = text(&folder.read("page.html"));
