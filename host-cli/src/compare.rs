@@ -166,6 +166,10 @@ pub fn run(options: &CompareOptions, level: Level, note: &mut dyn FnMut(&str)) -
         groups.extend(Group::of(SEEN, seen.len(), |query| seen[query]));
         groups.extend(Group::of(UNSEEN, seen.len(), |query| !seen[query]));
     }
+    // Shown twice it would count twice in Holm's correction as well.
+    for whole in groups.extract_if(1.., |group| group.queries.len() == queries.len()) {
+        note(&format!("every query is in the group \"{}\", so it is not shown apart from all", whole.name));
+    }
 
     let aligned = align(&measured, queries, &metrics);
     let threads = options.common.threads.unwrap_or_else(available_threads);

@@ -59,7 +59,7 @@ impl PerQuery {
         Some(&self.values[at])
     }
 
-    /// Reads the systems of a file that [`save`] wrote as JSON Lines, in the order in which they first stand there.
+    /// Reads the systems of a file that [`save`] wrote, in the order in which they first stand there.
     ///
     /// # Errors
     ///
@@ -67,25 +67,60 @@ impl PerQuery {
     pub(crate) fn load(file: &Path) -> Result<Vec<Self>, Failure> {
         let bytes = Contents::of(file)?;
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-        let mut systems: Vec<Self> = Vec::new();
-        for (number, line) in (1_usize..).zip(bytes.split(|&byte| byte == b'\n')) {
-            if line.iter().all(u8::is_ascii_whitespace) {
-                continue;
-            }
-            let refused = |problem: String| Failure::input(file, format!("line {number}: {problem}"));
-            let row: Map<String, Value> = serde_json::from_slice(line).map_err(|_| {
-                refused("expected a JSON object on one line, as --per-query writes them".into())
-            })?;
-            add(&mut systems, &row).map_err(refused)?;
-        }
+        let systems = if is_csv(bytes) { read_csv(file, bytes)? } else { read_lines(file, bytes)? };
         if systems.is_empty() {
-            return Err(Failure::input(
-                file,
-                "the file is empty, expected JSON Lines as --per-query writes them",
-            ));
+            return Err(Failure::input(file, "there are no rows in it, expected some as --per-query writes them"));
         }
         Ok(systems)
     }
+}
+
+/// Whether this is the beginning of a file of values of each query, in either form.
+pub(crate) fn is_per_query(start: &[u8]) -> bool {
+    is_csv(start) || start.trim_ascii_start().starts_with(b"{")
+}
+
+fn is_csv(start: &[u8]) -> bool {
+    start.starts_with(format!("{SYSTEM},{QUERY},").as_bytes())
+}
+
+fn read_lines(file: &Path, bytes: &[u8]) -> Result<Vec<PerQuery>, Failure> {
+    let mut systems = Vec::new();
+    for (number, line) in (1_usize..).zip(bytes.split(|&byte| byte == b'\n')) {
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        let refused = |problem: String| Failure::input(file, format!("line {number}: {problem}"));
+        let row: Map<String, Value> = serde_json::from_slice(line)
+            .map_err(|_| refused("expected a JSON object on one line, as --per-query writes them".into()))?;
+        add(&mut systems, &row).map_err(refused)?;
+    }
+    Ok(systems)
+}
+
+fn read_csv(file: &Path, bytes: &[u8]) -> Result<Vec<PerQuery>, Failure> {
+    let malformed = |error: csv::Error| Failure::input(file, error.to_string());
+    let mut csv = csv::Reader::from_reader(bytes);
+    let header = csv.headers().map_err(malformed)?.clone();
+    let mut systems = Vec::new();
+    for record in csv.records() {
+        let record = record.map_err(malformed)?;
+        let line = record.position().map_or(0, csv::Position::line);
+        let row = header.iter().zip(&record).map(|(key, field)| {
+            let value = match key {
+                SYSTEM | QUERY | GROUPS => json!(field),
+                // What is no number stays a text, and is refused as one.
+                _ => serde_json::from_str::<serde_json::Number>(field).map_or_else(
+                    |_| if field.is_empty() { Value::Null } else { json!(field) },
+                    Value::Number,
+                ),
+            };
+            (key.to_owned(), value)
+        });
+        add(&mut systems, &row.collect())
+            .map_err(|problem| Failure::input(file, format!("line {line}: {problem}")))?;
+    }
+    Ok(systems)
 }
 
 /// Adds a row to the system that it names.

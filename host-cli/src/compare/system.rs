@@ -14,7 +14,7 @@ use crate::lint;
 use crate::metrics::{Evaluation, Metric, Ties};
 use crate::options::{Common, ModelOptions};
 use crate::parallel::available_threads;
-use crate::per_query::PerQuery;
+use crate::per_query::{PerQuery, is_per_query};
 use crate::ranking::Index;
 use crate::retrieval_task::RetrievalTask;
 use crate::trec::run::Run;
@@ -150,7 +150,7 @@ pub(super) enum System<'a> {
 /// What the first bytes of a file say that it is.
 enum Kind {
     Adapter,
-    Json,
+    PerQuery,
     Other,
 }
 
@@ -161,9 +161,9 @@ fn kind(file: &Path) -> Result<Kind, Failure> {
     let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&start);
     let is_adapter = start.starts_with(&query_adapter::image::MAGIC)
         || file.extension().is_some_and(|extension| extension == "qad");
-    Ok(match text.iter().find(|byte| !byte.is_ascii_whitespace()) {
+    Ok(match text {
         _ if is_adapter => Kind::Adapter,
-        Some(b'{') => Kind::Json,
+        _ if is_per_query(text) => Kind::PerQuery,
         _ => Kind::Other,
     })
 }
@@ -194,7 +194,7 @@ impl<'a> System<'a> {
                     source: "",
                     adapter: Some(rest),
                 }),
-                Kind::Json => Self::PerQuery(name, path),
+                Kind::PerQuery => Self::PerQuery(name, path),
                 Kind::Other => Self::Run(name, path),
             });
         }
@@ -208,7 +208,7 @@ impl<'a> System<'a> {
         }
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or("");
         let is_a_file =
-            ["qad", "run", "trec", "txt", "json", "jsonl"].contains(&ending) && !rest.contains('+');
+            ["qad", "run", "trec", "txt", "json", "jsonl", "csv"].contains(&ending) && !rest.contains('+');
         if is_a_file || name.is_none() {
             return Err(match path.is_dir() {
                 true => Failure::input(

@@ -107,6 +107,8 @@ fn groups_are_looked_at_apart_and_named_in_the_file_of_values() {
     // What was measured once is compared as it was.
     let again = folder.json("compare values.jsonl --metrics mrr@10 --groups groups.tsv");
     assert_eq!(again["groups"], report["groups"]);
+    let from_csv = folder.json("compare values.csv --metrics mrr@10 --groups groups.tsv");
+    assert_eq!(from_csv["groups"], report["groups"]);
     let renamed = folder.json("compare x=values.jsonl --metrics mrr@10");
     assert_eq!(renamed["systems"][1]["name"], json!("x/b"));
 }
@@ -125,12 +127,16 @@ fn an_adapter_is_compared_with_the_base_it_stands_on() {
     let adapted = row(&report, "all", "ndcg@10", "a");
     assert_eq!(adapted["interval"], evaluated["interval"]["ndcg@10"]);
     assert_eq!((&adapted["wins"], &adapted["losses"]), (&evaluated["won"], &evaluated["lost"]));
-    // No document of the test set was trained on.
-    let names: Vec<_> =
-        report["groups"].as_array().expect("a list").iter().map(|group| &group["name"]).collect();
-    assert_eq!(names, [&json!("all"), &json!("answers unseen")]);
-    let seen = folder.json("compare base a.qad --dataset train.json --train train.json --metrics mrr@10");
-    assert_eq!(seen["groups"][1]["name"], json!("answers seen in training"));
+    // No document of the test set was trained on, and all of the training set were: such a group is all queries once more.
+    for (data, group) in [("test.json", "answers unseen"), ("train.json", "answers seen in training")] {
+        let words = format!("compare base a.qad --dataset {data} --train train.json --metrics mrr@10 --json");
+        let output = folder.run(&words).output().expect("run");
+        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let names: Vec<_> = report["groups"].as_array().expect("a list").iter().map(|g| &g["name"]).collect();
+        assert_eq!((names, &report["comparisons"]), (vec![&json!("all")], &json!(1)));
+        let note = format!("every query is in the group \"{group}\", so it is not shown apart from all");
+        assert!(text(&output.stderr).contains(&note));
+    }
     // An adapter, and the ranking that it gave.
     folder.stdout("evaluate test.json -a a.qad --predictions a.run");
     let both = folder.json("compare x=a.qad y=a.run --dataset test.json");
