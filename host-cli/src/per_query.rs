@@ -69,7 +69,10 @@ impl PerQuery {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
         let systems = if is_csv(bytes) { read_csv(file, bytes)? } else { read_lines(file, bytes)? };
         if systems.is_empty() {
-            return Err(Failure::input(file, "there are no rows in it, expected some as --per-query writes them"));
+            return Err(Failure::input(
+                file,
+                "there are no rows in it, expected some as --per-query writes them",
+            ));
         }
         Ok(systems)
     }
