@@ -345,6 +345,7 @@ impl Matrix {
     /// # Errors
     ///
     /// What is wrong with the answer.
+    #[cfg(feature = "endpoint")]
     pub(crate) fn of_answer(bytes: &[u8]) -> Result<Self, String> {
         json_vectors::read_answer(bytes)
     }

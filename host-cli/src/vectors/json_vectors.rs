@@ -46,6 +46,7 @@ pub(super) fn read(file: &Path, bytes: &[u8]) -> Result<Found, Failure> {
 /// # Errors
 ///
 /// What is wrong with it.
+#[cfg(feature = "endpoint")]
 pub(super) fn read_answer(bytes: &[u8]) -> Result<Matrix, String> {
     match read_rows(Path::new(""), bytes, false) {
         Ok(found) => Ok(found.matrix),
