@@ -16,11 +16,13 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let listed: usize = labels.queries.iter().map(|query| labels.of(query).len()).sum();
     assert!(listed > 0 || bytes.contains(&b'{'));
-    let text = std::str::from_utf8(bytes).expect("what is accepted is text");
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    if text.trim_start().starts_with(['{', '[']) {
+    let start = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
+    if start.starts_with(b"{") || start.starts_with(b"[") {
+        // Values under keys that nobody asks for are not looked at, so they need not even be text.
         return;
     }
+    let text = std::str::from_utf8(bytes).expect("columns that are accepted are text");
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut judged = 0;
     for (at, line) in text.split('\n').map(str::trim_end).filter(|line| !line.is_empty()).enumerate() {
         let is_there = |columns: Vec<&str>| {
