@@ -56,7 +56,7 @@ fn print_machine(effort: Effort) {
             for _ in 0..effort.rounds {
                 clocks.sample(effort, reads);
             }
-            clocks.limits(|times| median(times.to_vec()))
+            clocks.limits(median)
         };
         let [one, three] =
             [&arrays.each_ref().map(Vec::as_slice)[..1], &arrays.each_ref().map(Vec::as_slice)].map(limits);
@@ -131,7 +131,7 @@ fn measure(name: Name, effort: Effort) -> Result<Row, Error> {
     Ok(Row {
         name: name.to_string(),
         phases: name.operation.phases(),
-        median: summary(|times| median(times.to_vec())),
+        median: summary(median),
         best: summary(best),
     })
 }

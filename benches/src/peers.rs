@@ -45,7 +45,7 @@ impl PeerCase {
         let mut best: Option<(f64, Self)> = None;
         for layout in Layout::ALL {
             let mut run = Self::prepared(peer, layout, operation)?;
-            let seconds = median((0..TRIALS).map(|_| time(Effort::QUICK, &mut run)).collect());
+            let seconds = median(&[(); TRIALS].map(|()| time(Effort::QUICK, &mut run)));
             if best.as_ref().is_none_or(|(least, _)| seconds < *least) {
                 best = Some((seconds, Self { peer, run }));
             }
