@@ -1,6 +1,11 @@
 //! Matrices in Parquet files: a column of lists of numbers, of any length or of a fixed one, and one of ids.
 
+use core::cell::Cell;
+use core::fmt::Display;
+use core::panic::AssertUnwindSafe;
+use std::panic;
 use std::path::Path;
+use std::sync::Once;
 
 use ::parquet::basic::Type;
 use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl};
@@ -33,11 +38,36 @@ pub(super) fn load(file: &Path) -> Result<Found, Failure> {
     read_chunks(opened).map_err(|problem| Failure::input(file, problem))
 }
 
-fn damaged(error: ::parquet::errors::ParquetError) -> String {
-    format!("found no sound Parquet file ({error}); it is cut off or damaged, write it again")
+fn damaged(problem: impl Display) -> String {
+    format!("found no sound Parquet file ({problem}); it is cut off or damaged, write it again")
 }
 
+/// The library asserts part of what it assumes about a file, and panics at a damaged one.
 fn read_chunks(chunks: impl ChunkReader + 'static) -> Result<Found, String> {
+    without_panics(|| read_columns(chunks)).unwrap_or_else(|| Err(damaged("its parts contradict each other")))
+}
+
+/// None where it panics; of that nothing is printed.
+fn without_panics<T>(read: impl FnOnce() -> T) -> Option<T> {
+    static HOOK: Once = Once::new();
+    thread_local! {
+        static SILENT: Cell<bool> = const { Cell::new(false) };
+    }
+    HOOK.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !SILENT.get() {
+                before(info);
+            }
+        }));
+    });
+    SILENT.set(true);
+    let result = panic::catch_unwind(AssertUnwindSafe(read));
+    SILENT.set(false);
+    result.ok()
+}
+
+fn read_columns(chunks: impl ChunkReader + 'static) -> Result<Found, String> {
     let reader = SerializedFileReader::new(chunks).map_err(damaged)?;
     let schema = reader.metadata().file_metadata().schema_descr_ptr();
     let root = |column: &ColumnDescriptor| column.path().parts().first().cloned().unwrap_or_default();
@@ -343,6 +373,18 @@ mod tests {
         for end in 0..bytes.len() {
             refusal(&bytes[..end]);
         }
+    }
+
+    #[test]
+    fn where_the_library_panics_a_file_is_refused() {
+        let mut bytes = file(SCHEMA, &["a", "b"], &[3; 4], &[0, 1, 0, 1], &[1.5, -2.0, 0.25, 4.0]);
+        bytes[12] = 30;
+        assert!(
+            refusal(&bytes)
+                .contains("found no sound Parquet file (its parts contradict each other); it is cut off")
+        );
+        assert_eq!(without_panics(|| 1), Some(1));
+        assert_eq!(without_panics(|| -> u8 { panic!("heard") }), None);
     }
 
     proptest! {
