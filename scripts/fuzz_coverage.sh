@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prints how many lines of the product each fuzz target's corpus reaches, file by file, and fails when the `image` target
-# reaches less of kernel/src/image.rs than it should. Corpora are made by scripts/fuzz_corpus.sh and grow with
+# reaches less of a file of kernel/src/image than it should. Corpora are made by scripts/fuzz_corpus.sh and grow with
 # `cargo +nightly fuzz run`.
 #
 #     scripts/fuzz_coverage.sh [TARGET…]
@@ -19,7 +19,7 @@ build=${CARGO_TARGET_DIR:-fuzz/target}/coverage-build
 # What a target is about; other files it reaches are left out of its table.
 files_of() {
     case $1 in
-        image) echo kernel/src/image.rs ;;
+        image) echo kernel/src/image.rs kernel/src/image/{header,metadata,payload,section,spec}.rs ;;
         dataset_json) echo host-cli/src/{dataset,dataset/qa_json,dataset/sections,json,ids,retrieval_task,retrieval_task/judged,defects}.rs ;;
         dataset_rows) echo host-cli/src/{dataset,dataset/form,dataset/rows,json,ids,retrieval_task/judged}.rs ;;
         qrels) echo host-cli/src/{qrels,trec,dataset/label_lists,dataset/sections}.rs ;;

@@ -2,10 +2,12 @@
 """Seeds one fault after another into a copy of the repository and says which tests notice.
 
 usage: scripts/mutations.py [--all] [NAME ...]
+       scripts/mutations.py --check
 
 Each fault is one line of the kernel, replaced in the copy only. The kernel's unit tests, its integration tests and
 `host-cli check` run in this order until one fails; with --all they all run. A fault that none of them notices fails the
-script. Builds go to the copy's own target folder. Needs nothing beyond Python's own library and cargo.
+script. With --check nothing is built: the list must fit the source. Builds go to the copy's own target folder. Needs nothing
+beyond Python's own library and cargo.
 """
 
 import pathlib
@@ -100,9 +102,9 @@ FAULTS = {
         "    if let Some(mut before) = waiting.and_then(|first| panel.tile(first, &mut anchor)) {",
         "    if let Some(mut before) = waiting.and_then(|first| panel.tile(first, &mut anchor)).filter(|_| false) {"),
     "payload checksum not checked": (
-        "kernel/src/image.rs",
-        "        check_crc(\"payload\", self.payload, self.header.payload_crc)?;\n        self.header.check_weights",
-        "        self.header.check_weights"),
+        "kernel/src/image/payload.rs",
+        "        check_crc(\"payload\", self.bytes, self.header.payload_crc)?;\n",
+        ""),
 }
 
 
@@ -134,8 +136,22 @@ def notice(copy, all_stages):
     return noticed
 
 
+def faulty(name):
+    """The file of a fault, its text, and its text with the fault."""
+    file, old, new = FAULTS[name]
+    text = (ROOT / file).read_text()
+    if text.count(old) != 1:
+        sys.exit(f"{name}: the line occurs {text.count(old)} times in {file}; the list needs care")
+    return file, text, text.replace(old, new)
+
+
 def main():
     arguments = sys.argv[1:]
+    if arguments == ["--check"]:
+        for name in FAULTS:
+            faulty(name)
+        print(f"{len(FAULTS)} faults fit the source")
+        return
     all_stages = "--all" in arguments
     chosen = [name for name in arguments if name != "--all"] or list(FAULTS)
     copy = pathlib.Path(tempfile.mkdtemp(prefix="mutations-"))
@@ -148,11 +164,8 @@ def main():
     missed = []
     print("| fault | noticed by |\n|---|---|", flush=True)
     for name in chosen:
-        file, old, new = FAULTS[name]
-        text = (ROOT / file).read_text()
-        if text.count(old) != 1:
-            sys.exit(f"{name}: the line occurs {text.count(old)} times in {file}; the list needs care")
-        (copy / file).write_text(text.replace(old, new))
+        file, text, with_fault = faulty(name)
+        (copy / file).write_text(with_fault)
         noticed = notice(copy, all_stages)
         print(f"| {name} | {', '.join(noticed) or '**nothing**'} |", flush=True)
         (copy / file).write_text(text)

@@ -1,6 +1,6 @@
 //! The inputs of the benchmarks: random, the same at every run, and without values that would slow a processor down.
 
-use query_adapter::image::{ImageSpec, Metadata, Similarity};
+use query_adapter::image::{ImageSpec, Metadata};
 use query_adapter::sample::Generator;
 use query_adapter::{
     Batch, Documents, Error, Found, LANES, Lanes, Level, Linear, Optimizer, Schedule, StepReport, TopK,
@@ -198,17 +198,7 @@ pub fn image(dim: usize, level: Level) -> Result<Vec<Lanes>, Error> {
         in_dim: dim,
         out_dim: dim,
         bias: false,
-        metadata: Metadata {
-            tool: "query-adapter-benches",
-            base_model: "",
-            query_prefix: "",
-            document_prefix: "",
-            similarity: Similarity::Cosine,
-            normalized: true,
-            training: None,
-            golden_text: None,
-            settings: None,
-        },
+        metadata: Metadata { tool: "query-adapter-benches", normalized: true, ..Metadata::UNKNOWN },
         golden_query: &golden_query,
         golden_output: &golden_output,
     };

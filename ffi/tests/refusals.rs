@@ -5,7 +5,7 @@ use core::ffi::CStr;
 use core::mem::MaybeUninit;
 use core::ptr;
 
-use query_adapter::image::{Image, ImageSpec, Metadata, Similarity};
+use query_adapter::image::{Image, ImageSpec, Metadata};
 use query_adapter::{ByteLanes, Int8Linear, Lanes, Level, linear_len, panel_len, panels};
 use query_adapter_ffi::*;
 
@@ -22,17 +22,7 @@ fn file() -> (Vec<QadLanes>, usize) {
         in_dim: DIM,
         out_dim: DIM,
         bias: true,
-        metadata: Metadata {
-            tool: "test",
-            base_model: "",
-            query_prefix: "",
-            document_prefix: "",
-            similarity: Similarity::Cosine,
-            normalized: true,
-            training: None,
-            golden_text: None,
-            settings: None,
-        },
+        metadata: Metadata { tool: "test", normalized: true, ..Metadata::UNKNOWN },
         golden_query: &[0.5; DIM],
         golden_output: &[0.5; DIM],
     };

@@ -11,7 +11,9 @@ use query_adapter::image::{
     HEADER_LEN, Image, ImageSpec, Kind, MAGIC, Metadata, Similarity, Training, VERSION, Validation,
 };
 use query_adapter::reference::{reference_forward, reference_int8_forward};
-use query_adapter::{ByteLanes, Error, Int8Linear, Lanes, Level, Linear, Transform, linear_len, panel_len, panels};
+use query_adapter::{
+    ByteLanes, Error, Int8Linear, Lanes, Level, Linear, Transform, linear_len, panel_len, panels,
+};
 use query_adapter_fuzz::{numbers, panels_of};
 
 /// Dimensions above this are folded, so that a repaired image stays small.
@@ -227,8 +229,7 @@ fn check_image(image: &Image<'_>, bytes: &[u8]) {
 /// The golden pair is found right or wrong as the definition of each output has it.
 fn check_golden(image: &Image<'_>, adapter: &dyn Transform, output: &[f32], defined: impl Fn(usize) -> f32) {
     let differs = |r: &usize| defined(*r).to_bits() != output[*r].to_bits();
-    let expected =
-        (0..output.len()).find(differs).map_or(Ok(()), |index| Err(Error::Golden { index }));
+    let expected = (0..output.len()).find(differs).map_or(Ok(()), |index| Err(Error::Golden { index }));
     assert_eq!(image.verify_golden(adapter, &mut vec![0.0; image.in_dim()]), expected);
 }
 

@@ -8,7 +8,7 @@
 
 use arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use query_adapter::image::{Image, ImageSpec, Metadata, Similarity};
+use query_adapter::image::{Image, ImageSpec, Metadata};
 use query_adapter::{
     Anchor, Batch, Decay, Documents, Error, Join, Lanes, Level, Linear, MaskEntry, Optimizer, OptimizerKind,
     OptimizerState, Schedule, Trainer, ahead_len, normalize_rows, scratch_len, streaming_scratch_len,
@@ -213,17 +213,7 @@ impl Run {
         let mut output = vec![0.0; out_dim];
         adapter.apply(&query, &mut output).expect("buffers of the right size");
         let golden_output = if output.iter().all(|x| x.is_finite()) { output } else { vec![0.0; out_dim] };
-        let metadata = Metadata {
-            tool: "fuzz",
-            base_model: "",
-            query_prefix: "",
-            document_prefix: "",
-            similarity: Similarity::Cosine,
-            normalized: false,
-            training: None,
-            golden_text: None,
-            settings: None,
-        };
+        let metadata = Metadata { tool: "fuzz", ..Metadata::UNKNOWN };
         let spec = ImageSpec {
             in_dim,
             out_dim,

@@ -23,7 +23,8 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(matrix.as_slice().len(), rows * dim);
     let (again, ids_again) = Matrix::parse_any_format(Path::new(FILE), bytes).expect("as before");
     assert_same(again.as_slice(), matrix.as_slice(), "read again");
-    let list = |ids: Option<host_cli::ids::Ids>| ids.map(|ids| ids.iter().map(str::to_owned).collect::<Vec<_>>());
+    let list =
+        |ids: Option<host_cli::ids::Ids>| ids.map(|ids| ids.iter().map(str::to_owned).collect::<Vec<_>>());
     assert_eq!(list(ids), list(ids_again));
     if let Ok(tensors) = SafeTensors::deserialize(bytes) {
         check_tensors(&tensors, &matrix);
@@ -35,9 +36,15 @@ fn check_tensors(tensors: &SafeTensors<'_>, matrix: &Matrix) {
     let of = |(_, tensor): (&str, safetensors::tensor::TensorView<'_>)| {
         let data = tensor.data();
         let values: Vec<f32> = match tensor.dtype() {
-            Dtype::F32 => data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-            Dtype::F16 => data.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-            Dtype::BF16 => data.chunks_exact(2).map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+            Dtype::F32 => {
+                data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+            }
+            Dtype::F16 => {
+                data.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
+            }
+            Dtype::BF16 => {
+                data.chunks_exact(2).map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
+            }
             Dtype::F64 => {
                 let value = |b: &[u8]| f64::from_le_bytes(b.try_into().expect("eight bytes")) as f32;
                 data.chunks_exact(8).map(value).collect()

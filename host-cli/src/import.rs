@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use query_adapter::image::{self, Metadata, Similarity};
+use query_adapter::image::{self, Metadata};
 use query_adapter::{Lanes, Level, Linear, MAX_DIM, linear_len};
 use safetensors::tensor::TensorView;
 
@@ -49,17 +49,7 @@ pub fn run(options: &ImportOptions) -> Result<(), Failure> {
     let ImportOptions { layer, output, base_model, force } = options;
     let _claim = Claim::take(output, *force)?;
     let adapter = read_layer(layer, Level::detect())?;
-    let metadata = Metadata {
-        tool: TOOL,
-        base_model,
-        query_prefix: "",
-        document_prefix: "",
-        similarity: Similarity::Cosine,
-        normalized: false,
-        training: None,
-        golden_text: None,
-        settings: None,
-    };
+    let metadata = Metadata { tool: TOOL, base_model, ..Metadata::UNKNOWN };
     adapter_file::save(output, *force, &adapter, metadata, None)
 }
 

@@ -15,7 +15,7 @@ use host_cli::adapter_file;
 use host_cli::export::{self, ExportFormat, ExportOptions};
 use host_cli::metrics::{Gain, Judged, Measure, Metric, best_documents};
 use host_cli::retrieval_task::RetrievalTask;
-use query_adapter::image::{Image, Metadata, Similarity};
+use query_adapter::image::{Image, Metadata};
 use query_adapter::reference::reference_softmax_cross_entropy;
 use query_adapter::{
     Batch, Decay, Documents, Error, Lanes, Level, Linear, Optimizer, OptimizerKind, PanelMatrix, Schedule,
@@ -393,17 +393,7 @@ fn exported_bits(cases: &mut Cases) {
     let [file, header] = ["a.qad", "a.h"].map(|name| folder.path().join(name));
     // Small, so that the largest weight gives a finite output.
     let golden = vec![9.5e-7; weight.len()];
-    let metadata = Metadata {
-        tool: "test",
-        base_model: "",
-        query_prefix: "",
-        document_prefix: "",
-        similarity: Similarity::Cosine,
-        normalized: false,
-        training: None,
-        golden_text: None,
-        settings: None,
-    };
+    let metadata = Metadata { tool: "test", ..Metadata::UNKNOWN };
     adapter_file::save(&file, false, &adapter, metadata, Some(&golden)).expect("saved");
     let (adapter, output) = (file.clone(), header.clone());
     let options = ExportOptions { adapter, format: ExportFormat::C, output, name: None, force: false };

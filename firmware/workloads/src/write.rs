@@ -3,7 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use query_adapter::image::{Image, ImageSpec, Metadata, Similarity};
+use query_adapter::image::{Image, ImageSpec, Metadata};
 use query_adapter::{
     ByteLanes, Error, HalfLanes, Int8Linear, Lanes, Level, Linear, PanelMatrix, encode_f16, encode_int8,
     encode_int8_adapter, linear_len, panel_len, panels,
@@ -39,17 +39,7 @@ pub fn write_image(shape: Shape) -> Result<Vec<u8>, Error> {
         in_dim,
         out_dim,
         bias,
-        metadata: Metadata {
-            tool: "firmware",
-            base_model: "made-up",
-            query_prefix: "",
-            document_prefix: "",
-            similarity: Similarity::Cosine,
-            normalized: false,
-            training: None,
-            golden_text: None,
-            settings: None,
-        },
+        metadata: Metadata { tool: "firmware", base_model: "made-up", ..Metadata::UNKNOWN },
         golden_query: &golden_query,
         golden_output: &golden_output,
     };

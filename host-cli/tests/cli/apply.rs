@@ -9,7 +9,7 @@ use std::thread;
 use host_cli::adapter_file::{self, AdapterFile};
 use host_cli::fit::Adapter;
 use host_cli::vectors::Matrix;
-use query_adapter::image::{Metadata, Similarity};
+use query_adapter::image::Metadata;
 use query_adapter::sample::Generator;
 use query_adapter::{Lanes, Level, Linear, linear_len};
 
@@ -70,17 +70,7 @@ fn save(folder: &Folder, name: &str, in_dim: usize, weight: &[f32]) {
     let mut adapter: Adapter =
         Linear::identity(in_dim, out_dim, false, storage, Level::SCALAR).expect("an adapter");
     adapter.set_weight(weight).expect("set");
-    let metadata = Metadata {
-        tool: "",
-        base_model: "",
-        query_prefix: "",
-        document_prefix: "",
-        similarity: Similarity::Cosine,
-        normalized: false,
-        training: None,
-        golden_text: None,
-        settings: None,
-    };
+    let metadata = Metadata::UNKNOWN;
     adapter_file::save(&folder.path(name), false, &adapter, metadata, None).expect("saved");
 }
 

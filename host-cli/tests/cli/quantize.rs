@@ -2,7 +2,7 @@
 
 use host_cli::adapter_file::{self, AdapterFile, Int8Adapter};
 use host_cli::vectors::Matrix;
-use query_adapter::image::{Metadata, Similarity};
+use query_adapter::image::Metadata;
 use query_adapter::{Lanes, Level, Linear, linear_len};
 
 use crate::support::{DIM, Folder, text, write_npy};
@@ -11,17 +11,7 @@ const INPUT: i32 = 3;
 const OUTPUT: i32 = 4;
 
 fn metadata() -> Metadata<'static> {
-    Metadata {
-        tool: "test",
-        base_model: "m",
-        query_prefix: "",
-        document_prefix: "",
-        similarity: Similarity::Cosine,
-        normalized: true,
-        training: None,
-        golden_text: None,
-        settings: None,
-    }
+    Metadata { tool: "test", base_model: "m", normalized: true, ..Metadata::UNKNOWN }
 }
 
 /// Writes an adapter whose weight is the identity and `change` of row and column, with a bias.

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use query_adapter::image::{ImageSpec, Metadata, Similarity};
+use query_adapter::image::{ImageSpec, Metadata};
 use query_adapter::{Lanes, Level, Linear, linear_len};
 
 use crate::support::{DIM, Data, Folder, levels, text, write_npy};
@@ -226,17 +226,7 @@ fn an_adapter_of_another_dimension_is_refused_with_both() {
 
 #[test]
 fn an_adapter_file_that_this_machine_would_compute_otherwise_is_refused() {
-    let metadata = Metadata {
-        tool: "",
-        base_model: "",
-        query_prefix: "",
-        document_prefix: "",
-        similarity: Similarity::Cosine,
-        normalized: false,
-        training: None,
-        golden_text: None,
-        settings: None,
-    };
+    let metadata = Metadata::UNKNOWN;
     // One bit beside what the identity gives.
     let golden_output = [0.25, f32::from_bits(0.5_f32.to_bits() + 1)];
     let spec = ImageSpec {
