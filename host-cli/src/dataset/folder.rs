@@ -480,10 +480,10 @@ mod tests {
 
     #[test]
     fn folders_and_texts_that_are_no_data_set_are_refused() {
-        let with = |name: &str, text: &str| {
+        let with = |name: &str, text: &'static str| {
             let mut files = BEIR.to_vec();
             let place = files.iter_mut().find(|(known, _)| *known == name).expect("a file");
-            place.1 = Box::leak(text.to_owned().into_boxed_str());
+            place.1 = text;
             Folder::new(&files).refusal(None, Purpose::Test)
         };
         assert!(
