@@ -1,5 +1,6 @@
 //! Ranks a corpus for every query of a task, through an adapter or without one.
 
+use core::cmp::Ordering;
 use core::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -225,7 +226,9 @@ impl Index {
             Ok(())
         })?;
         for (query, best) in (first..).zip(best) {
-            let best = best.into_sorted();
+            // Half the time of `into_sorted`, which must do without the standard library's sort.
+            let best = best.into_unsorted();
+            best.sort_unstable_by(best_first);
             let itself =
                 self.rules.ignore_self.then(|| task.corpus().index_of(task.query(query).id)).flatten();
             match best.iter().position(|found| Some(found.document) == itself) {
@@ -294,6 +297,15 @@ impl Index {
             visit(start, here, scores)?;
         }
         Ok(())
+    }
+}
+
+/// The order of a ranking.
+fn best_first(a: &Found, b: &Found) -> Ordering {
+    match (a.is_before(b), b.is_before(a)) {
+        (true, _) => Ordering::Less,
+        (_, true) => Ordering::Greater,
+        _ => Ordering::Equal,
     }
 }
 

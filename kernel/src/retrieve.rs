@@ -202,6 +202,12 @@ impl<'a> TopK<'a> {
         self.storage.get(..held).unwrap_or_default()
     }
 
+    /// The documents held, in no order: for callers with a sort of their own.
+    #[must_use]
+    pub fn into_unsorted(self) -> &'a mut [Found] {
+        self.storage.get_mut(..self.len).unwrap_or_default()
+    }
+
     /// Puts a document in place of the worst.
     ///
     /// The worse of two children moves up, all the way down; the document then rises to its place from there, which is seldom far.

@@ -382,9 +382,8 @@ fn a_service_that_is_busy_until_a_time_is_left_alone_until_then() {
     let began = Instant::now();
     let service = Service::start(move |request| match request.number {
         1 => {
-            let now = "date: Wed, 21 Oct 2026 07:28:00 GMT";
-            let header = "retry-after: Wed, 21 Oct 2026 07:28:02 GMT";
-            Reply::WithHeader(503, format!("{now}\r\n{header}").leak(), "later".to_owned())
+            let headers = "date: Wed, 21 Oct 2026 07:28:00 GMT\r\nretry-after: Wed, 21 Oct 2026 07:28:02 GMT";
+            Reply::WithHeader(503, headers, "later".to_owned())
         }
         _ => Reply::Answer(200, answer(request)),
     });

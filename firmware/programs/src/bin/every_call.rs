@@ -211,9 +211,8 @@ fn retrieval(buffers: &mut Buffers) -> Result<(), Error> {
     search(level(), part(query), int8, any(), Some(order), &mut other)?;
     let mut both = [best, other];
     offer_block(level(), part(scores), order, any(), part(&mut both))?;
-    for best in both {
-        black_box((best.threshold(), best.into_sorted()));
-    }
+    let [sorted, unsorted] = both;
+    black_box((sorted.threshold(), sorted.into_sorted(), unsorted.into_unsorted()));
     Ok(())
 }
 
