@@ -91,11 +91,11 @@ impl Failure {
     }
 
     pub(crate) fn input(file: &Path, problem: impl Into<String>) -> Self {
-        Self::Input { file: file.to_owned(), problem: problem.into() }
+        Self::Input { file: file.to_owned(), problem: one_line(problem.into()) }
     }
 
     pub(crate) fn output(file: &Path, problem: impl Into<String>) -> Self {
-        Self::Output { file: file.to_owned(), problem: problem.into() }
+        Self::Output { file: file.to_owned(), problem: one_line(problem.into()) }
     }
 
     /// An output that takes no more bytes.
@@ -114,6 +114,15 @@ impl Failure {
         };
         Self::input(file, problem)
     }
+}
+
+/// A message without line ends and other control characters: the errors of libraries may hold pieces of a damaged file.
+fn one_line(message: String) -> String {
+    if !message.contains(char::is_control) {
+        return message;
+    }
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    message.chars().map(shown).collect()
 }
 
 impl From<query_adapter::Error> for Failure {
@@ -139,7 +148,7 @@ pub(crate) fn refusal(result: Result<impl core::fmt::Debug, Failure>) -> String 
     assert_eq!(failure.exit_code(), 3, "{failure}");
     let (message, Failure::Input { file, .. }) = (failure.to_string(), &failure) else { panic!("{failure}") };
     assert!(message.starts_with(&format!("{}: ", file.display())), "{message}");
-    assert!(!message.contains('\n'), "{message}");
+    assert!(!message.contains(char::is_control), "{message:?}");
     message
 }
 
@@ -170,5 +179,7 @@ mod tests {
         assert_eq!(error.to_string(), "a.json: there is no such file; check the path");
         let nested = anyhow::anyhow!("inner").context("outer");
         assert_eq!(Failure::from(nested).to_string(), "outer: inner");
+        let quoting = Failure::input(Path::new("a"), "the name 'x\n\u{1b}[2Jé' is unknown");
+        assert_eq!(quoting.to_string(), "a: the name 'x\\n\\u{1b}[2Jé' is unknown");
     }
 }
