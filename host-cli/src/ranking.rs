@@ -226,7 +226,7 @@ impl Index {
             Ok(())
         })?;
         for (query, best) in (first..).zip(best) {
-            // Half the time of `into_sorted`, which must do without the standard library's sort.
+            // `into_sorted` has to do without the standard library, whose sort is faster.
             let best = best.into_unsorted();
             best.sort_unstable_by(best_first);
             let itself =
