@@ -137,17 +137,24 @@ def constrained(queries, documents, answers):
     return orthogonal(targets.T @ from_queries / len(targets) + elsewhere)
 
 
+def splits(queries, documents, answers, fold_of):
+    """For each fold the queries, documents and answers to fit to, and the queries and answers held out."""
+    for fold in range(FOLDS):
+        train, held_out = numpy.flatnonzero(fold_of != fold), numpy.flatnonzero(fold_of == fold)
+        of = [[answers[at] for at in part] for part in (train, held_out)]
+        yield (queries[train], documents, of[0]), queries[held_out], of[1]
+
+
 def best(fits, queries, documents, answers, fold_of):
     """The best mean of nDCG@10 over all queries, each by a form that was fitted without its fold."""
     reached = []
     for fit in fits:
         values = {1.0: [], 0.5: []}
-        for fold in range(FOLDS):
-            train, held_out = numpy.flatnonzero(fold_of != fold), numpy.flatnonzero(fold_of == fold)
-            weight = fit(queries[train], documents, [answers[at] for at in train])
+        for given, held_out, expected in splits(queries, documents, answers, fold_of):
+            weight = fit(*given)
             for share, of_share in values.items():
                 part = share * weight + (1 - share) * numpy.eye(len(weight))
-                of_share += ndcg(queries[held_out] @ part.T, documents, [answers[at] for at in held_out])
+                of_share += ndcg(held_out @ part.T, documents, expected)
         reached += map(numpy.mean, values.values())
     return max(reached)
 
@@ -194,11 +201,9 @@ def trained(start, queries, documents, answers):
 def best_trained(fit, queries, documents, answers, fold_of):
     """The best mean of nDCG@10 over all queries of a run's stops, the run and where it starts from without their fold."""
     values = [[] for _ in STOPS]
-    for fold in range(FOLDS):
-        train, held_out = numpy.flatnonzero(fold_of != fold), numpy.flatnonzero(fold_of == fold)
-        given = (queries[train], documents, [answers[at] for at in train])
+    for given, held_out, expected in splits(queries, documents, answers, fold_of):
         for of_stop, weight in zip(values, trained(fit(*given), *given)):
-            of_stop += ndcg(queries[held_out] @ weight.T, documents, [answers[at] for at in held_out])
+            of_stop += ndcg(held_out @ weight.T, documents, expected)
     return max(map(numpy.mean, values))
 
 

@@ -106,7 +106,9 @@ impl Run {
             assert!(status.success() && folder.read(OUTPUT) == expected, "{}: {status}", self.name);
             return None;
         }
-        let in_a_save = !partial(&folder).is_empty();
+        let partial = partial(&folder);
+        assert!(partial.len() <= 1, "{}: {partial:?}", self.name);
+        let in_a_save = !partial.is_empty();
         assert!(!folder.exists(OUTPUT));
         let notes = self.finish(&folder, expected);
         let resumed = notes.contains("note: --resume: the run goes on ");
