@@ -5,8 +5,8 @@ Prints a table of digests, a row for each target and each SIMD level of this mac
 their operations take on each core, and one of the functions in which they execute most instructions. Fails when
 `host-cli check --device-digests` finds a digest that this machine does not compute, when README.md has others, when a
 program ends with another exit code than 0, when the linker finds no room in 1 MB of flash and 256 KB of RAM, when a
-program that must not panic can, among them one that holds every function a device may call, or when flash, RAM, stack or
-instructions have grown by more than 5 % over firmware/footprint.json, which has a record for each version of the compiler.
+program that must not panic can, among them one that holds every function a device may call, or when flash, RAM, stack, also of a
+build without optimisation, or instructions have grown by more than 5 % over firmware/footprint.json, which has a record for each version of the compiler.
 
     scripts/firmware.py [--target TRIPLE] [--targets] [--record]
 
@@ -36,6 +36,7 @@ EMULATOR = FIRMWARE.parent / "scripts" / "cross" / "emulator.sh"
 GROWTH = 0.05
 """What a number of the record may grow by."""
 MEMORY = ("code", "of it kernel", "constants", "static RAM", "stack")
+DEBUG_STACK = "stack, debug build"
 # The workloads whose digests README.md shows.
 SHOWN = ("apply-383-bias", "apply-383-int8", "train-128-bias", "search-f32", "search-f16", "search-int8")
 # ARMv8-M executes what is compiled for ARMv7E-M, so one target serves all four cores.
@@ -130,6 +131,8 @@ OPERATIONS = {
         Operation("training step, 128 → 128, 8 queries", "train-128-bias", 200, STEP_PRODUCTS + STEP_UPDATE),
     ),
 }
+# Without optimisation every step of an expression has a place of its own on the stack.
+DEBUG_PROFILE = "device-debug"
 # Linked to be looked at: what a device's program could be made of.
 EVERY_CALL = Program("every_call", ("image", "train"))
 # The check for panics is seen to find this one.
@@ -468,6 +471,13 @@ def main() -> int:
                     for name, count in counts.most_common():
                         if count >= SHOWN_SHARE * counts.total():
                             executed.append([program.name, f"`{name}`", f"{count:,}"])
+    machine = MACHINES[0]
+    for program in PROGRAMS:
+        ended = run_in_qemu(program, machine, build(program._replace(profile=DEBUG_PROFILE, flags=""), machine, target))
+        digests, stack = digests_of_device(ended.stdout)
+        optimized = found[f"{machine.core} in QEMU"]
+        wrong += [f"{workload} has another digest in a debug build" for workload in digests if digests[workload] != optimized[workload]]
+        footprints[machine.core][program.name][DEBUG_STACK] = max(stack.values(), default=0)
     every_call = build(EVERY_CALL, MACHINES[0], target)
     wrong += [f"a function of the kernel can panic: {symbol}" for symbol in panics(every_call)]
     if not panics(build(PANICKING, MACHINES[0], target)):
@@ -502,6 +512,10 @@ def main() -> int:
         [program.name, *(f"{footprints[core][program.name]['instructions']:,}" for core in COUNTED)] for program in PROGRAMS
     ]
     print(table(["executed instructions", *COUNTED], totals))
+    print()
+    of_debug_builds = footprints[MACHINES[0].core]
+    rows = [[name, f"{numbers['stack']:,}", f"{numbers[DEBUG_STACK]:,}"] for name, numbers in of_debug_builds.items()]
+    print(table([MACHINES[0].core, "stack", DEBUG_STACK], rows))
     print()
     print(table(["program", "function", f"executed instructions, {MACHINES[0].core}"], executed))
     for sentence in wrong:

@@ -120,7 +120,7 @@ pub(crate) trait Simd: Copy {
 pub(crate) struct Scalar;
 
 #[cfg(not(cortex_m_fpu))]
-#[inline(always)]
+#[inline]
 fn zip3(a: [f32; LANES], b: [f32; LANES], c: [f32; LANES], f: impl Fn(f32, f32, f32) -> f32) -> [f32; LANES] {
     let mut out = a;
     for ((x, y), z) in out.iter_mut().zip(b).zip(c) {
@@ -129,7 +129,7 @@ fn zip3(a: [f32; LANES], b: [f32; LANES], c: [f32; LANES], f: impl Fn(f32, f32, 
     out
 }
 
-#[inline(always)]
+#[inline]
 fn zip2(a: [f32; LANES], b: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
     let mut out = a;
     for (x, y) in out.iter_mut().zip(b) {
@@ -144,83 +144,83 @@ impl Simd for Scalar {
     const WIDE: bool = false;
     const WHOLE_CHAINS: bool = cfg!(cortex_m_fpu);
 
-    #[inline(always)]
+    #[inline]
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
         f()
     }
-    #[inline(always)]
+    #[inline]
     fn splat(self, x: f32) -> Self::F32 {
         [x; LANES]
     }
-    #[inline(always)]
+    #[inline]
     fn load(self, x: &Lanes) -> Self::F32 {
         x.0
     }
-    #[inline(always)]
+    #[inline]
     fn to_lanes(self, x: Self::F32) -> Lanes {
         Lanes(x)
     }
-    #[inline(always)]
+    #[inline]
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32 {
         zip2(a, b, |x, y| x + y)
     }
-    #[inline(always)]
+    #[inline]
     fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32 {
         zip2(a, b, |x, y| x - y)
     }
-    #[inline(always)]
+    #[inline]
     fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32 {
         zip2(a, b, |x, y| x * y)
     }
-    #[inline(always)]
+    #[inline]
     fn div(self, a: Self::F32, b: Self::F32) -> Self::F32 {
         zip2(a, b, |x, y| x / y)
     }
-    #[inline(always)]
+    #[inline]
     fn sqrt(self, a: Self::F32) -> Self::F32 {
         a.map(math::sqrt)
     }
     #[cfg(not(cortex_m_fpu))]
-    #[inline(always)]
+    #[inline]
     fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
         zip3(a, b, c, math::fma)
     }
     #[cfg(cortex_m_fpu)]
-    #[inline(always)]
+    #[inline]
     fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
         let mut out = c;
         cortex_m::fma_lanes(&a, &b, &mut out);
         out
     }
     #[cfg(cortex_m_fpu)]
-    #[inline(always)]
+    #[inline]
     fn chain_rows(self, panel: &[Lanes], scalars: &[f32], acc: Self::F32) -> Self::F32 {
         cortex_m::chain_rows(panel, scalars, Lanes(acc)).0
     }
     #[cfg(cortex_m_fpu)]
-    #[inline(always)]
+    #[inline]
     fn chain_columns(self, panel: &[Lanes], tile: &[Lanes], column: usize, acc: Self::F32) -> Self::F32 {
         cortex_m::chain_columns(panel, tile, column, Lanes(acc)).0
     }
     #[cfg(cortex_m_fpu)]
-    #[inline(always)]
+    #[inline]
     fn dot_columns(self, x: &[Lanes], y: &[Lanes], acc: Self::F32) -> Self::F32 {
         let mut acc = Lanes(acc);
         cortex_m::dot_columns(x, y, &mut acc);
         acc.0
     }
     #[cfg(cortex_m_fpu)]
-    #[inline(always)]
+    #[inline]
     fn scale_columns(self, x: &mut [Lanes], factor: Self::F32) {
         cortex_m::scale_columns(x, &Lanes(factor));
     }
     #[cfg(all(cortex_m_fpu, feature = "train"))]
-    #[inline(always)]
+    #[inline]
     fn project_columns(self, x: &[Lanes], along: Self::F32, factor: Self::F32, d: &mut [Lanes]) {
         cortex_m::add_scaled_columns(&Lanes(along), x, d);
         cortex_m::scale_columns(d, &Lanes(factor));
     }
-    #[inline(always)]
+    #[inline]
     fn gt(self, a: Self::F32, b: Self::F32) -> Self::Mask {
         let mut mask = 0;
         for (lane, (x, y)) in a.into_iter().zip(b).enumerate() {
@@ -228,15 +228,15 @@ impl Simd for Scalar {
         }
         mask
     }
-    #[inline(always)]
+    #[inline]
     fn mask(self, bits: u16) -> Self::Mask {
         bits
     }
-    #[inline(always)]
+    #[inline]
     fn bits(self, mask: Self::Mask) -> u16 {
         mask
     }
-    #[inline(always)]
+    #[inline]
     fn select(self, mask: Self::Mask, a: Self::F32, b: Self::F32) -> Self::F32 {
         let mut out = b;
         for (lane, (place, x)) in out.iter_mut().zip(a).enumerate() {
@@ -246,7 +246,7 @@ impl Simd for Scalar {
         }
         out
     }
-    #[inline(always)]
+    #[inline]
     fn interleave(self, a: Self::F32, b: Self::F32) -> (Self::F32, Self::F32) {
         let (mut low, mut high) = (a, b);
         for (i, (x, y)) in a.into_iter().zip(b).enumerate() {
@@ -257,7 +257,7 @@ impl Simd for Scalar {
         }
         (low, high)
     }
-    #[inline(always)]
+    #[inline]
     fn split_power_of_two(self, rounded: Self::F32, magic: i32) -> (Self::F32, Self::F32) {
         let exponent = |x: f32| x.to_bits().cast_signed().wrapping_sub(magic);
         let power = |n: i32| f32::from_bits((n.wrapping_add(127) << 23).cast_unsigned());

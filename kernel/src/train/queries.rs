@@ -259,17 +259,15 @@ impl QueryPanels<'_> {
             let live = state.live(targets.len());
             let rows = PanelRows { targets, weights, mask, live, scale, total_weight };
             let scores = scores.get_mut(..len).unwrap_or_default();
-            dispatch!(shape.level, s => {
-                if stage.sums {
-                    sweep_sums(s, scores, first, &rows, &mut state.softmax);
-                }
-                if stage.end_sums {
-                    state.losses = finish_sums(s, &rows, &mut state.softmax);
-                }
-                if stage.gradients {
-                    sweep_gradients(s, scores, first, &rows, &state.softmax);
-                }
-            });
+            if stage.sums {
+                dispatch!(shape.level, s => sweep_sums(s, scores, first, &rows, &mut state.softmax));
+            }
+            if stage.end_sums {
+                state.losses = dispatch!(shape.level, s => finish_sums(s, &rows, &mut state.softmax));
+            }
+            if stage.gradients {
+                dispatch!(shape.level, s => sweep_gradients(s, scores, first, &rows, &state.softmax));
+            }
         }
     }
 

@@ -139,9 +139,6 @@ impl UpdatePanels<'_> {
 const COLUMNS_AHEAD: usize = 4 * LANES;
 
 /// Updates one panel of the weight by the tiles of its gradient, those of one group of the operand.
-///
-/// Where there are registers enough, a tile's results wait until the next tile is formed and are consumed between its
-/// rows.
 #[inline(always)]
 fn update_panel<S: Simd>(
     s: S,
@@ -153,14 +150,39 @@ fn update_panel<S: Simd>(
 ) {
     #[cfg(cortex_m_fpu)]
     let (group, first) = panel.columns_by_assembly(shape, d_output, group, first);
+    let mut done = 0;
+    if S::WIDE && panel.update.kind == OptimizerKind::AdamW {
+        let full = group.len() / shape.rows.max(1);
+        done = full.min(shape.in_dim.saturating_sub(first) / LANES);
+        update_full_tiles(
+            s,
+            shape,
+            d_output,
+            group.get(..done * shape.rows).unwrap_or_default(),
+            first,
+            panel,
+        );
+    }
+    let rest = group.get(done * shape.rows..).unwrap_or_default();
+    d_weight(s, shape, d_output, rest, first + done * LANES, panel);
+}
+
+/// Tiles of sixteen columns each, by AdamW, where there are registers enough: a tile's results wait until the next tile is
+/// formed and are consumed between its rows.
+#[inline(always)]
+fn update_full_tiles<S: Simd>(
+    s: S,
+    shape: Shape,
+    d_output: &[Lanes],
+    tiles: &[Lanes],
+    first: usize,
+    panel: &mut PanelUpdate<'_>,
+) {
     // The rule as a constant: no branch is left in the innermost loop.
     let update = Update { kind: OptimizerKind::AdamW, ..panel.update };
-    let full = if S::WIDE && panel.update.kind == update.kind { group.len() / shape.rows.max(1) } else { 0 };
-    let full = full.min(shape.in_dim.saturating_sub(first) / LANES);
-    let (early, late) = group.split_at_checked(full * shape.rows).unwrap_or((&[], group));
     let (mut gradients, mut anchor) = ([Lanes::ZERO; LANES], [Lanes::ZERO; LANES]);
     let mut waiting = None;
-    for (tile, first) in early.chunks_exact(shape.rows.max(1)).zip((first..).step_by(LANES)) {
+    for (tile, first) in tiles.chunks_exact(shape.rows.max(1)).zip((first..).step_by(LANES)) {
         let acc = match waiting.and_then(|first| panel.tile(first, &mut anchor)) {
             Some(TileUpdate { anchor: None, w, m, v }) => {
                 let mut stages = Stages::new(s);
@@ -189,7 +211,6 @@ fn update_panel<S: Simd>(
     if let Some(mut before) = waiting.and_then(|first| panel.tile(first, &mut anchor)) {
         before.columns(s, &update, &gradients);
     }
-    d_weight(s, shape, d_output, late, first + full * LANES, panel);
 }
 
 /// One panel of the weight, to be updated by the columns of its gradient.
