@@ -15,6 +15,8 @@ import zipfile
 import zlib
 from pathlib import Path
 
+from seed_parquet import parquet_files
+
 LANES = 16
 
 
@@ -263,7 +265,7 @@ def vector_files() -> dict[str, bytes]:
         "safetensors_f64": safetensors({"x": ("F64", [1, 3], struct.pack("<3d", 1e300, *a[:2]))}),
         "safetensors_two": safetensors({"x": ("F32", [1, 3], values[:12]), "y": ("F32", [1, 3], values[:12])}),
     }
-    return files
+    return files | parquet_files()
 
 
 def random_bytes(count: int) -> dict[str, bytes]:

@@ -23,7 +23,7 @@ files_of() {
         dataset_json) echo host-cli/src/{dataset,dataset/qa_json,dataset/sections,json,ids,retrieval_task,retrieval_task/judged,defects}.rs ;;
         dataset_rows) echo host-cli/src/{dataset,dataset/form,dataset/rows,json,ids,retrieval_task/judged}.rs ;;
         qrels) echo host-cli/src/{qrels,trec,dataset/label_lists,dataset/sections}.rs ;;
-        vector_file) echo host-cli/src/vectors/{found,json_vectors,components,id_list,npy,npz,safetensors}.rs ;;
+        vector_file) echo host-cli/src/vectors/{found,json_vectors,components,id_list,npy,npz,parquet,parquet/sizes,safetensors}.rs ;;
         npy) echo host-cli/src/vectors/npy.rs ;;
         kernel_ops) echo kernel/src/{forward,lanes,linear,math,normalize,retrieve,sample,schedule,tile,transpose}.rs ;;
         training) echo kernel/src/{adam,cross_entropy,forward,normalize,schedule,tile,train,transpose}.rs ;;

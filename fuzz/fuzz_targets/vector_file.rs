@@ -1,4 +1,4 @@
-//! Files of vectors of every format but Parquet: `.npy`, `.npz`, `.safetensors`, JSON rows and what services answer. No bytes
+//! Files of vectors of every format: `.npy`, `.npz`, `.safetensors`, Parquet, JSON rows and what services answer. No bytes
 //! make a reader panic or ask for more memory than the file is worth; what is accepted is whole, and the same when it is
 //! read again.
 

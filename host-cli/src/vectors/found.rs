@@ -71,7 +71,7 @@ pub(super) fn load(file: &Path) -> Result<Found, Failure> {
         Format::Npz => npz::read(file, &map),
         Format::Safetensors => safetensors::load(file, map),
         #[cfg(feature = "parquet")]
-        Format::Parquet => super::parquet::load(file),
+        Format::Parquet => super::parquet::read(file, bytes::Bytes::from_owner(map)),
         #[cfg(not(feature = "parquet"))]
         Format::Parquet => parquet(file, &map),
         Format::Json => json_vectors::read(file, &map),
@@ -91,7 +91,7 @@ pub(super) fn parse(file: &Path, bytes: &[u8]) -> Result<Found, Failure> {
 
 #[cfg(feature = "parquet")]
 fn parquet(file: &Path, bytes: &[u8]) -> Result<Found, Failure> {
-    super::parquet::read(file, bytes)
+    super::parquet::read(file, bytes::Bytes::copy_from_slice(bytes))
 }
 
 #[cfg(not(feature = "parquet"))]

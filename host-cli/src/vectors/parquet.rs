@@ -1,19 +1,22 @@
 //! Matrices in Parquet files: a column of lists of numbers, of any length or of a fixed one, and one of ids.
 
+mod sizes;
+
 use core::cell::Cell;
 use core::fmt::Display;
 use core::panic::AssertUnwindSafe;
 use std::panic;
 use std::path::Path;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 
 use ::parquet::basic::Type;
-use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl};
+use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader};
 use ::parquet::data_type::DataType;
-use ::parquet::file::reader::{ChunkReader, FileReader as _, SerializedFileReader};
+use ::parquet::file::reader::{FileReader as _, SerializedFileReader};
 use ::parquet::schema::types::ColumnDescriptor;
 use bytes::Bytes;
 
+use self::sizes::TextPages;
 use super::Matrix;
 use super::found::Found;
 use super::safetensors::NAMES;
@@ -28,14 +31,8 @@ const ID_NAMES: [&str; 8] = ["id", "_id", "ids", "doc_id", "docid", "document_id
 const ROWS_AT_A_TIME: usize = 4096;
 
 /// Reads the contents of a file.
-pub(super) fn read(file: &Path, bytes: &[u8]) -> Result<Found, Failure> {
-    read_chunks(Bytes::copy_from_slice(bytes)).map_err(|problem| Failure::input(file, problem))
-}
-
-/// Reads a file, column by column.
-pub(super) fn load(file: &Path) -> Result<Found, Failure> {
-    let opened = std::fs::File::open(file).map_err(|error| Failure::unreadable(file, &error))?;
-    read_chunks(opened).map_err(|problem| Failure::input(file, problem))
+pub(super) fn read(file: &Path, bytes: Bytes) -> Result<Found, Failure> {
+    read_bytes(bytes).map_err(|problem| Failure::input(file, problem))
 }
 
 fn damaged(problem: impl Display) -> String {
@@ -43,8 +40,8 @@ fn damaged(problem: impl Display) -> String {
 }
 
 /// The library asserts part of what it assumes about a file, and panics at a damaged one.
-fn read_chunks(chunks: impl ChunkReader + 'static) -> Result<Found, String> {
-    without_panics(|| read_columns(chunks)).unwrap_or_else(|| Err(damaged("its parts contradict each other")))
+fn read_bytes(file: Bytes) -> Result<Found, String> {
+    without_panics(|| read_columns(file)).unwrap_or_else(|| Err(damaged("its parts contradict each other")))
 }
 
 /// None where it panics; of that nothing is printed.
@@ -67,8 +64,9 @@ fn without_panics<T>(read: impl FnOnce() -> T) -> Option<T> {
     result.ok()
 }
 
-fn read_columns(chunks: impl ChunkReader + 'static) -> Result<Found, String> {
-    let reader = SerializedFileReader::new(chunks).map_err(damaged)?;
+fn read_columns(file: Bytes) -> Result<Found, String> {
+    sizes::check_schema(&file).map_err(damaged)?;
+    let reader = SerializedFileReader::new(file.clone()).map_err(damaged)?;
     let schema = reader.metadata().file_metadata().schema_descr_ptr();
     let root = |column: &ColumnDescriptor| column.path().parts().first().cloned().unwrap_or_default();
     let lists: Vec<usize> = (0..schema.num_columns())
@@ -99,14 +97,22 @@ fn read_columns(chunks: impl ChunkReader + 'static) -> Result<Found, String> {
 
     let mut ids = id_column.map(|_| Ids::default());
     let mut rows = Rows { dim: 0, count: 0, components: Vec::new() };
+    let mut allowance = sizes::allowance(file.len());
     let column = schema.column(vectors);
     for group in 0..reader.num_row_groups() {
         let group = reader.get_row_group(group).map_err(damaged)?;
+        let mut pages = |at: usize| {
+            sizes::check_pages(&file, group.metadata().column(at), &mut allowance)?;
+            group.get_column_page_reader(at)
+        };
         if let (Some(at), Some(ids)) = (id_column, &mut ids) {
-            read_ids(group.get_column_reader(at).map_err(damaged)?, schema.column(at).max_def_level(), ids)?;
+            let column = schema.column(at);
+            let whole = column.max_def_level();
+            let pages = TextPages { pages: pages(at).map_err(damaged)?, whole };
+            read_ids(get_column_reader(column, Box::new(pages)), whole, ids)?;
         }
         let ids = ids.as_ref();
-        match group.get_column_reader(vectors).map_err(damaged)? {
+        match get_column_reader(Arc::clone(&column), pages(vectors).map_err(damaged)?) {
             ColumnReader::FloatColumnReader(reader) => rows.read(reader, &column, ids, |value| value)?,
             #[allow(
                 clippy::cast_possible_truncation,
@@ -261,10 +267,9 @@ fn each<T: DataType>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
+    use ::parquet::basic::Encoding;
     use ::parquet::data_type::{ByteArray, ByteArrayType, DoubleType, FloatType};
-    use ::parquet::file::properties::WriterProperties;
+    use ::parquet::file::properties::{WriterProperties, WriterVersion};
     use ::parquet::file::writer::SerializedFileWriter;
     use ::parquet::schema::parser::parse_message_type;
     use proptest::prelude::*;
@@ -276,14 +281,26 @@ mod tests {
 
     /// A file with text ids and the levels and values of the column of lists; `d` for doubles.
     fn file(schema: &str, ids: &[&str], definitions: &[i16], repetitions: &[i16], values: &[f32]) -> Vec<u8> {
+        file_with(WriterProperties::new(), schema, ids, definitions, repetitions, values)
+    }
+
+    fn file_with(
+        properties: WriterProperties,
+        schema: &str,
+        ids: &[&str],
+        definitions: &[i16],
+        repetitions: &[i16],
+        values: &[f32],
+    ) -> Vec<u8> {
+        let optional_ids = schema.contains("optional binary id");
         let schema = Arc::new(parse_message_type(schema).expect("a schema"));
         let mut bytes = Vec::new();
-        let mut writer =
-            SerializedFileWriter::new(&mut bytes, schema, Arc::new(WriterProperties::new())).expect("begun");
+        let mut writer = SerializedFileWriter::new(&mut bytes, schema, Arc::new(properties)).expect("begun");
         let mut group = writer.next_row_group().expect("a group");
         let mut column = group.next_column().expect("a column").expect("ids");
         let texts: Vec<ByteArray> = ids.iter().map(|&id| ByteArray::from(id)).collect();
-        column.typed::<ByteArrayType>().write_batch(&texts, None, None).expect("written");
+        let present = optional_ids.then(|| vec![1; ids.len()]);
+        column.typed::<ByteArrayType>().write_batch(&texts, present.as_deref(), None).expect("written");
         column.close().expect("closed");
         let mut column = group.next_column().expect("a column").expect("vectors");
         let levels = (Some(definitions), Some(repetitions));
@@ -303,7 +320,7 @@ mod tests {
     }
 
     fn parse(bytes: &[u8]) -> Result<Found, Failure> {
-        read(Path::new("v.parquet"), bytes)
+        read(Path::new("v.parquet"), Bytes::copy_from_slice(bytes))
     }
 
     fn refusal(bytes: &[u8]) -> String {
@@ -378,13 +395,102 @@ mod tests {
     #[test]
     fn where_the_library_panics_a_file_is_refused() {
         let mut bytes = file(SCHEMA, &["a", "b"], &[3; 4], &[0, 1, 0, 1], &[1.5, -2.0, 0.25, 4.0]);
-        bytes[12] = 30;
+        bytes[12] = 20;
         assert!(
             refusal(&bytes)
                 .contains("found no sound Parquet file (its parts contradict each other); it is cut off")
         );
         assert_eq!(without_panics(|| 1), Some(1));
         assert_eq!(without_panics(|| -> u8 { panic!("heard") }), None);
+    }
+
+    #[test]
+    fn sizes_beyond_the_file_are_refused_by_name() {
+        let sound = file(SCHEMA, &["a", "b"], &[3; 4], &[0, 1, 0, 1], &[1.5, -2.0, 0.25, 4.0]);
+        let damaged = |found: &[u8], put: &[u8]| {
+            let places = sound.windows(found.len()).filter(|window| window == &found).count();
+            assert_eq!(places, 1, "{found:?}");
+            let at = sound.windows(found.len()).position(|window| window == found).expect("there");
+            let mut bytes = sound.clone();
+            bytes[at..][..put.len()].copy_from_slice(put);
+            refusal(&bytes)
+        };
+        for (found, put, expected) in [
+            // The root of the schema, called "m".
+            (
+                &b"\x48\x01m\x15\x04"[..],
+                &b"\x48\x01m\x15\x7e"[..],
+                "element 0 of its schema has 63 children, of 4",
+            ),
+            // The dictionary of the ids: its length twice, its entries.
+            (
+                b"\x15\x14\x15\x14\x4c\x15\x04",
+                b"\x15\x14\x15\x14\x4c\x15\x7e",
+                "63 entries are said to be in a dictionary of 10 bytes",
+            ),
+            // The page behind it: its length twice.
+            (
+                b"\x15\x06\x15\x06\x2c",
+                b"\x15\x06\x15\x7e\x2c",
+                "a page is said to take 63 bytes, where its column has 3",
+            ),
+        ] {
+            let message = damaged(found, put);
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    /// How writers store texts, and the library with them: plain, as differences of lengths, as differences of texts.
+    #[test]
+    fn ids_in_every_encoding_are_read() {
+        let names: Vec<String> = (0..700).map(|row| format!("document-{}", row * row)).collect();
+        let ids: Vec<&str> = names.iter().map(String::as_str).collect();
+        let values: Vec<f32> = (0..700).map(|value| value as f32).collect();
+        for encoding in [Encoding::PLAIN, Encoding::DELTA_LENGTH_BYTE_ARRAY, Encoding::DELTA_BYTE_ARRAY] {
+            for version in [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0] {
+                for repetition in ["required", "optional"] {
+                    let schema = SCHEMA.replacen("required", repetition, 1);
+                    let properties = WriterProperties::builder()
+                        .set_writer_version(version)
+                        .set_dictionary_enabled(false)
+                        .set_data_page_row_count_limit(300)
+                        .set_write_batch_size(100)
+                        .set_column_encoding("id".into(), encoding);
+                    let bytes = file_with(properties.build(), &schema, &ids, &[3; 700], &[0; 700], &values);
+                    let found = parse(&bytes).expect("read");
+                    assert_eq!(
+                        found.ids.expect("ids").iter().collect::<Vec<_>>(),
+                        ids,
+                        "{encoding} {version:?}"
+                    );
+                    assert_eq!(found.matrix.as_slice(), values);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn texts_have_as_many_lengths_as_their_page_has_values() {
+        for (encoding, lists) in [(Encoding::DELTA_LENGTH_BYTE_ARRAY, 1), (Encoding::DELTA_BYTE_ARRAY, 2)] {
+            for repetition in ["required", "optional"] {
+                let schema = SCHEMA.replacen("required", repetition, 1);
+                let properties = WriterProperties::builder()
+                    .set_dictionary_enabled(false)
+                    .set_column_encoding("id".into(), encoding)
+                    .build();
+                let sound = file_with(properties, &schema, &["a", "b"], &[3; 2], &[0; 2], &[1.5, -2.0]);
+                // Two numbers in blocks of 128 in four parts.
+                let places: Vec<usize> =
+                    (0..sound.len()).filter(|&at| sound[at..].starts_with(&[0x80, 1, 4, 2])).collect();
+                assert_eq!(places.len(), lists, "{encoding} {repetition}");
+                for at in places {
+                    let mut bytes = sound.clone();
+                    bytes[at + 3] = 3;
+                    let message = refusal(&bytes);
+                    assert!(message.contains("a page of 2 texts has other lengths"), "{message}");
+                }
+            }
+        }
     }
 
     proptest! {
