@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use form::First;
 pub(crate) use label_lists::Pairs;
+use reading::Holding;
 pub use reading::{Purpose, ReadingOptions};
 use rows::RowKeys;
 pub(crate) use sections::{GREATEST_GRADE, Grade};
@@ -24,7 +25,7 @@ use crate::ids::Ids;
 use crate::json;
 use crate::lists::Lists;
 use crate::texts::{KeepTexts, TextKey, Texts};
-use crate::vectors::Vectors;
+use crate::vectors::{Embeddings, Vectors};
 
 /// A data set as its file has it: every list in the file's order, nothing dropped or repaired yet.
 ///
@@ -99,7 +100,7 @@ impl Dataset {
     /// [`Failure::Input`] when it cannot be read or is of no such form; the message names the file, the line, the
     /// section, the id and the component.
     pub fn read(path: &Path, options: &ReadingOptions, purpose: Purpose) -> Result<Self, Failure> {
-        read(path, options, purpose, KeepTexts::All)
+        read(path, options, purpose, Holding::of(KeepTexts::All))
     }
 
     /// As [`read`](Self::read), without keeping the texts: there are their [keys](Texts::keys) only. Memory grows by the
@@ -113,7 +114,22 @@ impl Dataset {
         options: &ReadingOptions,
         purpose: Purpose,
     ) -> Result<Self, Failure> {
-        read(path, options, purpose, KeepTexts::None)
+        read(path, options, purpose, Holding::of(KeepTexts::None))
+    }
+
+    /// As [`read_without_texts`](Self::read_without_texts), to be [joined](crate::retrieval_task::RetrievalTask::join) with
+    /// `vectors`: ids that stand in the same order there are held once.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn read_to_join(
+        path: &Path,
+        options: &ReadingOptions,
+        purpose: Purpose,
+        vectors: &Embeddings,
+    ) -> Result<Self, Failure> {
+        read(path, options, purpose, Holding { texts: KeepTexts::None, vectors: Some(vectors) })
     }
 
     /// As [`read`](Self::read) with no options, for its texts.
@@ -146,7 +162,7 @@ impl Dataset {
         options: &ReadingOptions,
         purpose: Purpose,
     ) -> Result<Self, Failure> {
-        read(path, options, purpose, KeepTexts::Of(keys))
+        read(path, options, purpose, Holding::of(KeepTexts::Of(keys)))
     }
 
     /// Reads a data set from the contents of `file`, a name that errors repeat.
@@ -155,7 +171,7 @@ impl Dataset {
     ///
     /// As [`read`](Self::read).
     pub fn parse(file: &Path, bytes: &[u8]) -> Result<Self, Failure> {
-        read_contents(file, bytes, &ReadingOptions::default(), KeepTexts::All)
+        read_contents(file, bytes, &ReadingOptions::default(), Holding::of(KeepTexts::All))
     }
 }
 
@@ -176,41 +192,41 @@ fn read(
     path: &Path,
     options: &ReadingOptions,
     purpose: Purpose,
-    keep_texts: KeepTexts<'_>,
+    holding: Holding<'_>,
 ) -> Result<Dataset, Failure> {
     if path.is_dir() {
-        return folder::read(path, options, purpose, keep_texts);
+        return folder::read(path, options, purpose, holding);
     }
     let contents = Contents::of(path)?;
     let bytes = json::text_of(path, &contents)?;
     if First::of(bytes) == First::Other
-        && let Some(dataset) = folder::around(path, bytes, keep_texts)?
+        && let Some(dataset) = folder::around(path, bytes, holding)?
     {
         return Ok(dataset);
     }
-    read_contents(path, bytes, options, keep_texts)
+    read_contents(path, bytes, options, holding)
 }
 
 fn read_contents(
     file: &Path,
     bytes: &[u8],
     options: &ReadingOptions,
-    keep_texts: KeepTexts<'_>,
+    holding: Holding<'_>,
 ) -> Result<Dataset, Failure> {
     let bytes = json::text_of(file, bytes)?;
     match First::of(bytes) {
         First::Object(keys) => match RowKeys::of(&keys, options) {
-            Some(keys) => rows::read_lines(file, bytes, &keys, keep_texts),
-            None => qa_json::read(file, bytes, options, keep_texts),
+            Some(keys) => rows::read_lines(file, bytes, &keys, holding),
+            None => qa_json::read(file, bytes, options, holding),
         },
         First::List(keys) if !keys.is_empty() => match RowKeys::of(&keys, options) {
-            Some(keys) => rows::read_list(file, bytes, &keys, keep_texts),
+            Some(keys) => rows::read_list(file, bytes, &keys, holding),
             None => {
                 let (shown, expected) = (form::shown(&keys), expected_instead_of(&keys, options));
                 Err(Failure::input(file, format!("found a list of rows with the keys {shown}; {expected}")))
             }
         },
-        First::Dataset | First::List(_) | First::Other => qa_json::read(file, bytes, options, keep_texts),
+        First::Dataset | First::List(_) | First::Other => qa_json::read(file, bytes, options, holding),
     }
 }
 

@@ -4,20 +4,32 @@ use core::hash::BuildHasher as _;
 use core::ops::Range;
 use std::fmt;
 use std::hash::RandomState;
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
+use crate::ends::Ends;
+
 /// Distinct ids in the order of their file, with a look-up from id to position.
 ///
 /// Ids are compared byte for byte: no trimming, no Unicode normalisation, no reading as numbers. They stand in one
-/// buffer, one after the other: an id takes its own bytes and about 20 more.
+/// buffer, one after the other: an id takes its own bytes and about 10 more, 15 where their lengths differ. Clones, and
+/// lists that turn out to be what they were [`expecting`](Self::expecting), take nothing: they share the buffer.
 #[derive(Clone, Default)]
 pub struct Ids {
+    known: Arc<Known>,
+    /// How many of `known` belong to this list; those behind them are another's.
+    len: u32,
+}
+
+/// Ids that lists share.
+#[derive(Clone, Default)]
+struct Known {
     /// All ids.
     text: String,
     /// Where each ends in it.
-    ends: Vec<usize>,
+    ends: Ends,
     /// Positions by the hash of their ids. For look-ups only: its order reaches nothing.
     positions: HashTable<u32>,
     hasher: RandomState,
@@ -38,21 +50,29 @@ pub enum Rejected {
 }
 
 impl Ids {
+    /// An empty list, which takes no memory as long as its ids are those of `others`, from the first on.
+    pub(crate) fn expecting(others: &Self) -> Self {
+        Self { known: Arc::clone(&others.known), len: 0 }
+    }
+
     /// Appends an id and returns its position.
     ///
     /// # Errors
     ///
     /// [`Rejected`] when the id is there already or there are too many; nothing is changed then.
     pub fn push(&mut self, id: &str) -> Result<u32, Rejected> {
-        let hash = self.hasher.hash_one(id);
-        if let Some(first) = self.find(hash, id) {
-            return Err(Rejected::Duplicate { first });
+        let position = self.len;
+        let longer = position.checked_add(1).ok_or(Rejected::TooMany);
+        // As expected: a list has no id twice, so it is not among those before.
+        if self.known.get(position) != Some(id) {
+            let hash = self.known.hasher.hash_one(id);
+            if let Some(first) = self.find(hash, id) {
+                return Err(Rejected::Duplicate { first });
+            }
+            longer?;
+            self.own().push(hash, id, position);
         }
-        let position = u32::try_from(self.ends.len()).map_err(|_| Rejected::TooMany)?;
-        self.text.push_str(id);
-        self.ends.push(self.text.len());
-        let Self { text, ends, positions, hasher } = self;
-        positions.insert_unique(hash, position, |&known| hasher.hash_one(id_at(text, ends, known)));
+        self.len = longer?;
         Ok(position)
     }
 
@@ -71,30 +91,30 @@ impl Ids {
     /// The number of ids.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.len as usize
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.len == 0
     }
 
     /// The position of an id.
     #[must_use]
     pub fn index_of(&self, id: &str) -> Option<u32> {
-        self.find(self.hasher.hash_one(id), id)
+        self.find(self.known.hasher.hash_one(id), id)
     }
 
     /// The id at a position.
     #[must_use]
     pub fn get(&self, position: u32) -> Option<&str> {
-        ((position as usize) < self.ends.len()).then(|| id_at(&self.text, &self.ends, position))
+        (position < self.len).then(|| self.known.at(position))
     }
 
     /// The ids in the order of the file.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
-        self.positions().map(|position| id_at(&self.text, &self.ends, position))
+        self.positions().map(|position| self.known.at(position))
     }
 
     /// For each position, the place of its id among all ids in ascending byte order; equal scores are ordered
@@ -102,7 +122,7 @@ impl Ids {
     #[must_use]
     pub fn byte_ranks(&self) -> Vec<u32> {
         let mut order: Vec<u32> = self.positions().collect();
-        order.sort_unstable_by_key(|&position| id_at(&self.text, &self.ends, position));
+        order.sort_unstable_by_key(|&position| self.known.at(position));
         let mut ranks = vec![0; order.len()];
         for (rank, position) in self.positions().zip(order) {
             ranks[position as usize] = rank;
@@ -110,21 +130,66 @@ impl Ids {
         ranks
     }
 
+    /// Whether both are held in one place.
+    #[cfg(test)]
+    pub(crate) fn shares_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.known, &other.known)
+    }
+
     fn positions(&self) -> Range<u32> {
-        // `push` keeps the length within u32.
-        0..u32::try_from(self.ends.len()).unwrap_or(u32::MAX)
+        0..self.len
     }
 
     fn find(&self, hash: u64, id: &str) -> Option<u32> {
-        self.positions.find(hash, |&known| id_at(&self.text, &self.ends, known) == id).copied()
+        self.known.find(hash, id).filter(|&position| position < self.len)
+    }
+
+    /// The ids of this list, which no other shares and behind which there are none.
+    fn own(&mut self) -> &mut Known {
+        if self.known.len() > self.len() {
+            self.known = Arc::new(self.known.first(self.len));
+        }
+        Arc::make_mut(&mut self.known)
     }
 }
 
-/// The id at a position that is there.
-fn id_at<'a>(text: &'a str, ends: &[usize], position: u32) -> &'a str {
-    let position = position as usize;
-    let start = position.checked_sub(1).map_or(0, |before| ends[before]);
-    &text[start..ends[position]]
+impl Known {
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn get(&self, position: u32) -> Option<&str> {
+        ((position as usize) < self.len()).then(|| self.at(position))
+    }
+
+    /// The id at a position that is there.
+    fn at(&self, position: u32) -> &str {
+        &self.text[self.ends.range(position as usize)]
+    }
+
+    fn find(&self, hash: u64, id: &str) -> Option<u32> {
+        self.positions.find(hash, |&known| self.at(known) == id).copied()
+    }
+
+    /// Appends a new id at the `position` behind the last.
+    fn push(&mut self, hash: u64, id: &str, position: u32) {
+        self.text.push_str(id);
+        self.ends.push(self.text.len());
+        let Self { text, ends, positions, hasher } = self;
+        let id_at = |position: u32| &text[ends.range(position as usize)];
+        positions.insert_unique(hash, position, |&known| hasher.hash_one(id_at(known)));
+    }
+
+    /// A copy of the first `len` ids.
+    fn first(&self, len: u32) -> Self {
+        let positions = HashTable::with_capacity(len as usize);
+        let mut first = Self { hasher: self.hasher.clone(), positions, ..Self::default() };
+        for position in 0..len {
+            let id = self.at(position);
+            first.push(self.hasher.hash_one(id), id, position);
+        }
+        first
+    }
 }
 
 impl fmt::Debug for Ids {
@@ -137,7 +202,7 @@ impl core::ops::Index<u32> for Ids {
     type Output = str;
 
     fn index(&self, position: u32) -> &str {
-        id_at(&self.text, &self.ends, position)
+        self.get(position).unwrap_or_else(|| panic!("there are {} ids, none numbered {position}", self.len))
     }
 }
 
@@ -178,6 +243,8 @@ impl<'de> Deserialize<'de> for IdText {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn ids(list: &[&str]) -> Ids {
@@ -217,6 +284,49 @@ mod tests {
         let mut ids = ids(&["a", "b"]);
         assert_eq!(ids.push("b"), Err(Rejected::Duplicate { first: 1 }));
         assert_eq!(ids.len(), 2);
+    }
+
+    #[test]
+    fn ids_that_come_as_expected_are_held_once() {
+        let all = ids(&["a", "b", "c"]);
+        let mut some = Ids::expecting(&all);
+        assert!(some.is_empty() && some.index_of("a").is_none() && some.get(0).is_none());
+        assert_eq!((some.push("a"), some.push("b")), (Ok(0), Ok(1)));
+        assert!(some.shares_with(&all));
+        assert_eq!((some.index_of("b"), some.index_of("c"), some.len()), (Some(1), None, 2));
+        assert_eq!((some.get(2), some.iter().len()), (None, 2));
+        let mut others = some.clone();
+        assert_eq!((some.push("c"), others.push("d")), (Ok(2), Ok(2)));
+        assert!(some.shares_with(&all) && !others.shares_with(&all));
+        // Behind the last id that was expected.
+        assert_eq!(some.push("e"), Ok(3));
+        assert!(!some.shares_with(&all) && all.index_of("e").is_none());
+        // None of its own moves as long as no one else holds it.
+        let before = Arc::as_ptr(&some.known);
+        assert_eq!((some.push("f"), Arc::as_ptr(&some.known)), (Ok(4), before));
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_expected_changes_nothing(
+            expected in prop::collection::vec("[a-d]{0,2}", 0..6),
+            cut in 0_usize..6,
+            others in prop::collection::vec("[a-d]{0,2}", 0..6),
+        ) {
+            let mut known = Ids::default();
+            expected.iter().for_each(|id| assert!(known.intern(id).is_ok()));
+            let before: Vec<String> = known.iter().map(str::to_owned).collect();
+            let (mut plain, mut expecting) = (Ids::default(), Ids::expecting(&known));
+            for id in before.iter().take(cut).chain(&others) {
+                prop_assert_eq!(plain.push(id), expecting.push(id));
+            }
+            prop_assert!(plain.iter().eq(expecting.iter()));
+            for id in before.iter().chain(&others) {
+                prop_assert_eq!(plain.index_of(id), expecting.index_of(id));
+            }
+            prop_assert_eq!(plain.byte_ranks(), expecting.byte_ranks());
+            prop_assert!(known.iter().eq(&before));
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod contents;
 pub mod dataset;
 pub mod defects;
 pub mod embed;
+mod ends;
 pub mod evaluate;
 pub mod explain;
 pub mod export;

@@ -141,7 +141,10 @@ enum Linted {
 
 impl Linted {
     fn load(file: &Path, reading: &ReadingOptions, embeddings: Option<&Embeddings>) -> Result<Self, Failure> {
-        let dataset = Dataset::read_without_texts(file, reading, Purpose::Everything)?;
+        let dataset = match embeddings {
+            Some(vectors) => Dataset::read_to_join(file, reading, Purpose::Everything, vectors)?,
+            None => Dataset::read_without_texts(file, reading, Purpose::Everything)?,
+        };
         let inline = dataset.query_embeddings.is_some() || dataset.corpus_embeddings.is_some();
         match embeddings.is_some() || inline {
             true => RetrievalTask::join(dataset, embeddings).map(Self::With),

@@ -1,18 +1,20 @@
 //! Many short lists in one buffer.
 
+use crate::ends::Ends;
+
 /// Lists one after the other in one buffer, each under its number.
 ///
-/// A list takes its items and 8 bytes: millions of them cost no more than that.
+/// A list takes its items and at most 4 bytes: millions of them cost no more than that.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Lists<T> {
     items: Vec<T>,
     /// Where each list ends among the items.
-    ends: Vec<usize>,
+    ends: Ends,
 }
 
 impl<T> Default for Lists<T> {
     fn default() -> Self {
-        Self { items: Vec::new(), ends: Vec::new() }
+        Self { items: Vec::new(), ends: Ends::default() }
     }
 }
 
@@ -24,7 +26,7 @@ impl<T> Lists<T> {
 
     /// The items of the list that is not closed yet.
     pub(crate) fn open(&self) -> &[T] {
-        &self.items[self.ends.last().copied().unwrap_or(0)..]
+        &self.items[self.ends.last()..]
     }
 
     /// Ends the list; those pushed since the last one was closed are its items.
@@ -42,7 +44,7 @@ impl<T> Lists<T> {
     pub(crate) fn append(&mut self, mut other: Self) {
         let before = self.items.len();
         self.items.append(&mut other.items);
-        self.ends.extend(other.ends.iter().map(|end| before + end));
+        (0..other.len()).for_each(|list| self.ends.push(before + other.ends.range(list).end));
     }
 
     /// The number of lists.
@@ -56,8 +58,7 @@ impl<T> Lists<T> {
     ///
     /// When there is no such list.
     pub(crate) fn get(&self, list: usize) -> &[T] {
-        let start = list.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.items[start..self.ends[list]]
+        &self.items[self.ends.range(list)]
     }
 
     /// All lists in order.

@@ -389,7 +389,7 @@ impl JudgedQueries {
 
 /// The values of some metrics for each query.
 ///
-/// A query takes some 50 bytes: its values are computed when they are asked for.
+/// A query takes some 40 bytes: its values are computed when they are asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
     metrics: Vec<Metric>,

@@ -6,6 +6,7 @@ use siphasher::sip128::{Hasher128 as _, SipHasher24};
 use core::hash::Hasher as _;
 use std::collections::HashSet;
 
+use crate::ends::Ends;
 use crate::ids::Ids;
 
 /// What decides whether two texts are the same: 128 bits of SipHash-2-4, or that there is nothing but white space.
@@ -86,10 +87,15 @@ pub struct Texts {
     pub keys: Vec<TextKey>,
     /// The texts themselves, one after the other, and where each ends; both empty when they are not kept.
     text: String,
-    ends: Vec<usize>,
+    ends: Ends,
 }
 
 impl Texts {
+    /// None yet; as long as their ids are `ids`, from the first on, the ids take no memory.
+    pub(crate) fn expecting(ids: &Ids) -> Self {
+        Self { ids: Ids::expecting(ids), ..Self::default() }
+    }
+
     /// Adds the text of the id that was added last.
     pub(crate) fn push_text(&mut self, text: &str, keep: KeepTexts<'_>) {
         let key = TextKey::of(text);
@@ -107,9 +113,7 @@ impl Texts {
     #[must_use]
     pub fn text(&self, position: u32) -> Option<&str> {
         let position = position as usize;
-        let end = *self.ends.get(position)?;
-        let start = position.checked_sub(1).map_or(0, |before| self.ends[before]);
-        self.text.get(start..end)
+        (position < self.ends.len()).then(|| &self.text[self.ends.range(position)])
     }
 
     /// The texts in the order of the ids; none when they were not kept.

@@ -95,8 +95,9 @@ impl VectorSource {
     }
 
     fn read_for(&self, purpose: Purpose, file: &Path) -> Result<Dataset, Failure> {
-        match self.vectors {
-            Source::Inline | Source::Files(..) => Dataset::read_without_texts(file, &self.reading, purpose),
+        match &self.vectors {
+            Source::Inline => Dataset::read_without_texts(file, &self.reading, purpose),
+            Source::Files(vectors, _) => Dataset::read_to_join(file, &self.reading, purpose, vectors),
             Source::Model(_) => Dataset::read(file, &self.reading, purpose),
         }
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::form::First;
-use super::reading::{Purpose, ReadingOptions};
+use super::reading::{Holding, Purpose, ReadingOptions};
 use super::rows::titled;
 use super::sections::{Entries as _, TextEntries, read_object};
 use super::{Dataset, Labels, Pairs};
@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::ids::{IdText, Ids};
 use crate::json::{self, Place};
 use crate::qrels;
-use crate::texts::{KeepTexts, Texts};
+use crate::texts::Texts;
 
 const EXPECTED_FILES: &str = "expected corpus.jsonl, queries.jsonl and qrels/*.tsv (BEIR), or queries.json, corpus.json \
                               and relevant_docs.json, perhaps with the split in front as in train_queries.json";
@@ -38,7 +38,7 @@ pub(super) fn read(
     folder: &Path,
     options: &ReadingOptions,
     purpose: Purpose,
-    keep_texts: KeepTexts<'_>,
+    holding: Holding<'_>,
 ) -> Result<Dataset, Failure> {
     let parts = Parts {
         folder,
@@ -55,8 +55,8 @@ pub(super) fn read(
     let negatives = parts.find(NEGATIVE_DOCS)?;
     // One file of queries for several splits: those of the others are not missing their labels.
     let only = (labels.of_split && !own_queries).then_some(&labels.labels.queries);
-    let queries = read_texts(&queries_file, false, keep_texts, only)?;
-    let corpus = read_texts(&corpus_file, true, keep_texts, None)?;
+    let queries = read_queries(&queries_file, &labels.labels.queries, only, holding)?;
+    let corpus = read_corpus(&corpus_file, holding)?;
     let negative_docs = negatives.map(|(file, _)| qrels::load(&file)).transpose()?;
     Ok(Dataset {
         file: labels.file,
@@ -74,7 +74,7 @@ pub(super) fn read(
 pub(super) fn around(
     qrels_file: &Path,
     bytes: &[u8],
-    keep_texts: KeepTexts<'_>,
+    holding: Holding<'_>,
 ) -> Result<Option<Dataset>, Failure> {
     let folders = qrels_file.ancestors().skip(1).take(2);
     let folders = folders.map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
@@ -82,11 +82,12 @@ pub(super) fn around(
         let parts = Parts { folder, names: Vec::new(), named: false, all: true };
         if let (Some((corpus, _)), Some((queries, _))) = (parts.find(CORPUS)?, parts.find(QUERIES)?) {
             let relevant_docs = qrels::parse(qrels_file, bytes)?;
+            let only = &relevant_docs.queries;
             return Ok(Some(Dataset {
                 file: qrels_file.to_owned(),
                 mode: None,
-                queries: read_texts(&queries, false, keep_texts, Some(&relevant_docs.queries))?,
-                corpus: read_texts(&corpus, true, keep_texts, None)?,
+                queries: read_queries(&queries, only, Some(only), holding)?,
+                corpus: read_corpus(&corpus, holding)?,
                 relevant_docs,
                 negative_docs: None,
                 query_embeddings: None,
@@ -241,12 +242,32 @@ impl Parts<'_> {
     }
 }
 
+/// Reads the queries, which may be the `labelled` ones in the same order.
+fn read_queries(
+    file: &Path,
+    labelled: &Ids,
+    only: Option<&Ids>,
+    holding: Holding<'_>,
+) -> Result<Texts, Failure> {
+    let texts = TextEntries { texts: Texts::expecting(labelled), keep: holding.texts };
+    read_texts(file, false, texts, only)
+}
+
+fn read_corpus(file: &Path, holding: Holding<'_>) -> Result<Texts, Failure> {
+    let texts = TextEntries { texts: holding.corpus(), keep: holding.texts };
+    read_texts(file, true, texts, None)
+}
+
 /// Reads `{id: text}`, or rows with an id and a text each; of `only` these, where it is given.
-fn read_texts(file: &Path, titles: bool, keep: KeepTexts<'_>, only: Option<&Ids>) -> Result<Texts, Failure> {
+fn read_texts(
+    file: &Path,
+    titles: bool,
+    mut texts: TextEntries<'_>,
+    only: Option<&Ids>,
+) -> Result<Texts, Failure> {
     let contents = Contents::of(file)?;
     let bytes = json::text_of(file, &contents)?;
     let place = Place::default();
-    let mut texts = TextEntries { texts: Texts::default(), keep };
     match First::of(bytes) {
         First::Object(keys) if is_text(&keys) => {
             json::each_value(file, bytes, &place, &mut |parser| {

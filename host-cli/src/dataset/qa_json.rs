@@ -6,12 +6,13 @@ use std::path::Path;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::form::shown;
+use super::reading::Holding;
 use super::sections::{Entries, EntriesSeed, LabelEntries, OptionalSeed, TextEntries, VectorEntries};
 use super::{Dataset, Labels, ReadingOptions, expected_instead_of};
 use crate::failure::Failure;
 use crate::ids::Ids;
 use crate::json::{self, Place};
-use crate::texts::{KeepTexts, Texts};
+use crate::texts::Texts;
 use crate::vectors::Vectors;
 
 /// The form that a data set file must have, as errors say it.
@@ -27,13 +28,13 @@ pub(super) fn read(
     file: &Path,
     bytes: &[u8],
     options: &ReadingOptions,
-    keep_texts: KeepTexts<'_>,
+    holding: Holding<'_>,
 ) -> Result<Dataset, Failure> {
     let place = Place::default();
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let fail = |error| json::failure(file, bytes, &place, &error);
     let sections =
-        deserializer.deserialize_any(FileVisitor { file, place: &place, keep_texts }).map_err(fail)?;
+        deserializer.deserialize_any(FileVisitor { file, place: &place, holding }).map_err(fail)?;
     place.enter_section("");
     let trailing = deserializer.end().err();
 
@@ -85,7 +86,7 @@ struct Sections {
 struct FileVisitor<'a> {
     file: &'a Path,
     place: &'a Place,
-    keep_texts: KeepTexts<'a>,
+    holding: Holding<'a>,
 }
 
 impl<'de> Visitor<'de> for FileVisitor<'_> {
@@ -120,14 +121,24 @@ impl<'de> Visitor<'de> for FileVisitor<'_> {
             self.place.enter_section(section);
             match section {
                 "mode" => sections.mode = map.next_value()?,
-                "queries" => sections.queries = Some(self.read(&mut map, self.text_entries())?.texts),
-                "corpus" => sections.corpus = Some(self.read(&mut map, self.text_entries())?.texts),
+                "queries" => {
+                    // As the labels have them, where those stand first.
+                    let texts =
+                        sections.relevant_docs.as_ref().map(|labels| Texts::expecting(&labels.queries));
+                    let texts = texts.unwrap_or_else(|| self.holding.queries());
+                    sections.queries = Some(self.read(&mut map, self.text_entries(texts))?.texts);
+                }
+                "corpus" => {
+                    let texts = self.text_entries(self.holding.corpus());
+                    sections.corpus = Some(self.read(&mut map, texts)?.texts);
+                }
                 "relevant_docs" => {
-                    sections.relevant_docs = Some(self.read(&mut map, LabelEntries::default())?.labels);
+                    let labels = self.label_entries(&sections);
+                    sections.relevant_docs = Some(self.read(&mut map, labels)?.labels);
                 }
                 "negative_docs" => {
-                    sections.negative_docs =
-                        self.read_optional(&mut map, LabelEntries::default())?.map(|e| e.labels);
+                    let labels = self.label_entries(&sections);
+                    sections.negative_docs = self.read_optional(&mut map, labels)?.map(|e| e.labels);
                 }
                 "query_embeddings" => sections.query_embeddings = self.read_vectors(&mut map, section)?,
                 _ => sections.corpus_embeddings = self.read_vectors(&mut map, section)?,
@@ -139,8 +150,18 @@ impl<'de> Visitor<'de> for FileVisitor<'_> {
 }
 
 impl FileVisitor<'_> {
-    fn text_entries(&self) -> TextEntries<'_> {
-        TextEntries { texts: Texts::default(), keep: self.keep_texts }
+    fn text_entries(&self, texts: Texts) -> TextEntries<'_> {
+        TextEntries { texts, keep: self.holding.texts }
+    }
+
+    /// Labels whose ids may be those of the queries and documents, in the same order.
+    fn label_entries(&self, sections: &Sections) -> LabelEntries {
+        let expected = |texts: &Option<Texts>, held: Texts| {
+            Ids::expecting(texts.as_ref().map_or(&held.ids, |texts| &texts.ids))
+        };
+        let queries = expected(&sections.queries, self.holding.queries());
+        let documents = expected(&sections.corpus, self.holding.corpus());
+        LabelEntries { labels: Labels { queries, documents, ..Labels::default() } }
     }
 
     fn read<'de, A: MapAccess<'de>, E: Entries>(&self, map: &mut A, entries: E) -> Result<E, A::Error> {
@@ -168,12 +189,14 @@ impl FileVisitor<'_> {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+    use std::sync::Arc;
 
     use proptest::prelude::*;
 
     use super::*;
     use crate::dataset::Purpose;
     use crate::texts::TextKey;
+    use crate::vectors::Embeddings;
 
     /// The documents of a query with their grades.
     fn listed(labels: &Labels, query: &str) -> Vec<(String, f64)> {
@@ -265,6 +288,51 @@ mod tests {
         assert!(listed(&dataset.relevant_docs, "q3").is_empty());
         assert_eq!(dataset.mode, None);
         assert!(dataset.negative_docs.is_none() && dataset.query_embeddings.is_none());
+    }
+
+    #[test]
+    fn ids_in_one_order_are_held_once_wherever_the_labels_stand() {
+        let labels = r#""relevant_docs": {"q2": ["d2"], "q1": ["d1"]}"#;
+        let negatives = r#""negative_docs": {"q2": ["d1"]}"#;
+        let texts = r#""queries": {"q2": "", "q1": ""}, "corpus": {"d2": "", "d1": "", "d3": ""}"#;
+        for text in
+            [format!("{{{texts}, {labels}, {negatives}}}"), format!("{{{labels}, {negatives}, {texts}}}")]
+        {
+            let Dataset { queries, corpus, relevant_docs, negative_docs, .. } = parse(&text).expect("read");
+            assert!(queries.ids.shares_with(&relevant_docs.queries), "{text}");
+            assert_eq!(
+                relevant_docs.documents.shares_with(&corpus.ids),
+                text.starts_with("{\"queries"),
+                "{text}"
+            );
+            let negative_docs = negative_docs.expect("negatives");
+            assert_eq!(negative_docs.queries.iter().collect::<Vec<_>>(), ["q2"]);
+            assert_eq!(negative_docs.documents.iter().collect::<Vec<_>>(), ["d1"]);
+        }
+    }
+
+    #[test]
+    fn vectors_in_one_order_with_the_data_set_hold_its_ids_and_others_change_nothing() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("train.json");
+        std::fs::write(&file, SMALL).expect("written");
+        let vectors = |ids: &[&str]| {
+            let mut all = Ids::default();
+            ids.iter().for_each(|id| assert!(all.push(id).is_ok()));
+            Arc::new(Vectors::from_rows(String::new(), all, 1, vec![1.0; ids.len()]))
+        };
+        let alone = Dataset::load_without_texts(&file).expect("read");
+        for (queries, corpus, shared) in
+            [(["q2", "q1", "q3"], ["d2", "d1", "d3"], true), (["q1", "q2", "q3"], ["d2", "d3", "d1"], false)]
+        {
+            let vectors = Embeddings { queries: vectors(&queries), corpus: vectors(&corpus) };
+            let read = Dataset::read_to_join(&file, &ReadingOptions::default(), Purpose::Test, &vectors);
+            let read = read.expect("read");
+            assert_eq!(format!("{read:?}"), format!("{alone:?}"));
+            assert_eq!(read.queries.ids.shares_with(vectors.queries.ids()), shared);
+            assert_eq!(read.corpus.ids.shares_with(vectors.corpus.ids()), shared);
+            assert!(read.relevant_docs.queries.shares_with(&read.queries.ids));
+        }
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 use clap::Args;
 
+use crate::texts::{KeepTexts, Texts};
+use crate::vectors::Embeddings;
+
 /// Flags that say how data sets are read.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Data sets")]
@@ -18,6 +21,32 @@ pub struct ReadingOptions {
     /// Which split of a folder to read [default: train to train on, dev or val for --validation, test to measure on]
     #[arg(long, value_name = "NAME")]
     pub split: Option<String>,
+}
+
+/// How what is read is held.
+#[derive(Clone, Copy)]
+pub(super) struct Holding<'a> {
+    /// Which texts are kept.
+    pub(super) texts: KeepTexts<'a>,
+    /// Vectors whose ids may be those of the data set, in the same order: then they are held once.
+    pub(super) vectors: Option<&'a Embeddings>,
+}
+
+impl<'a> Holding<'a> {
+    /// Texts held so, without vectors.
+    pub(super) fn of(texts: KeepTexts<'a>) -> Self {
+        Self { texts, vectors: None }
+    }
+
+    /// The queries before the first.
+    pub(super) fn queries(self) -> Texts {
+        self.vectors.map_or_else(Texts::default, |vectors| Texts::expecting(vectors.queries.ids()))
+    }
+
+    /// The documents before the first.
+    pub(super) fn corpus(self) -> Texts {
+        self.vectors.map_or_else(Texts::default, |vectors| Texts::expecting(vectors.corpus.ids()))
+    }
 }
 
 /// What a data set is read for: it chooses the split of a folder that has several.

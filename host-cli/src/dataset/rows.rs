@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::label_lists::by_query;
-use super::reading::ReadingOptions;
+use super::reading::{Holding, ReadingOptions};
 use super::sections::Grade;
 use super::{Dataset, Label};
 use crate::failure::Failure;
@@ -143,10 +143,10 @@ pub(super) fn read_lines(
     file: &Path,
     bytes: &[u8],
     keys: &RowKeys,
-    keep_texts: KeepTexts<'_>,
+    holding: Holding<'_>,
 ) -> Result<Dataset, Failure> {
     let place = Place::default();
-    let mut rows = Rows::new(keys, &place, keep_texts);
+    let mut rows = Rows::new(keys, &place, holding);
     json::each_value(file, bytes, &place, &mut |parser| {
         place.enter_section("");
         RowSeed(&mut rows).deserialize(parser)
@@ -159,10 +159,10 @@ pub(super) fn read_list(
     file: &Path,
     bytes: &[u8],
     keys: &RowKeys,
-    keep_texts: KeepTexts<'_>,
+    holding: Holding<'_>,
 ) -> Result<Dataset, Failure> {
     let place = Place::default();
-    let mut rows = Rows::new(keys, &place, keep_texts);
+    let mut rows = Rows::new(keys, &place, holding);
     let mut parser = serde_json::Deserializer::from_slice(bytes);
     ListSeed(&mut rows)
         .deserialize(&mut parser)
@@ -201,13 +201,13 @@ struct Document {
 }
 
 impl<'a> Rows<'a> {
-    fn new(keys: &'a RowKeys, place: &'a Place, keep_texts: KeepTexts<'a>) -> Self {
+    fn new(keys: &'a RowKeys, place: &'a Place, holding: Holding<'a>) -> Self {
         Self {
             keys,
             place,
-            keep_texts,
-            queries: Texts::default(),
-            corpus: Texts::default(),
+            keep_texts: holding.texts,
+            queries: holding.queries(),
+            corpus: holding.corpus(),
             positives: Vec::new(),
             negatives: Vec::new(),
         }
@@ -689,14 +689,15 @@ mod tests {
         };
         let text = br#"{"prompt": "a", "query": "p", "bad": "n", "negative": "no"}"#;
         let file = Path::new("rows.json");
-        let dataset = super::super::read_contents(file, text, &options, KeepTexts::All).expect("read");
+        let dataset =
+            super::super::read_contents(file, text, &options, Holding::of(KeepTexts::All)).expect("read");
         assert_eq!(pairs(&dataset.relevant_docs, &dataset), expected(&[("a", &[("p", 1.0)])]));
         assert_eq!(dataset.corpus.texts().collect::<Vec<_>>(), ["p", "n"]);
         let message = super::super::read_contents(
             file,
             br#"{"query": "a", "positive": "p"}"#,
             &options,
-            KeepTexts::All,
+            Holding::of(KeepTexts::All),
         )
         .expect_err("no such key")
         .to_string();
