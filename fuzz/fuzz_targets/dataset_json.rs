@@ -96,8 +96,8 @@ fn check_task(task: &RetrievalTask) {
     }
     if let Ok((rest, part)) = task.split_by_document(0.5, 7) {
         let groups = |task: &RetrievalTask| -> BTreeSet<u32> {
-            let positives = task.queries().iter().flat_map(|query| query.positives);
-            positives.map(|positive| corpus.text_group(positive.document)).collect()
+            let positives = task.queries().iter().flat_map(|query| query.positives.documents());
+            positives.map(|&document| corpus.text_group(document)).collect()
         };
         assert_eq!(rest.queries().len() + part.queries().len(), task.queries().len());
         assert!(!rest.queries().is_empty() && !part.queries().is_empty());

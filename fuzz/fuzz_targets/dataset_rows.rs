@@ -45,7 +45,7 @@ fuzz_target!(|bytes: &[u8]| {
 
 fn check_labels(labels: &Labels) {
     for query in labels.queries.iter() {
-        for label in labels.of(query) {
+        for label in labels.of(query).iter() {
             assert!(labels.documents.get(label.document).is_some() && label.grade.abs() <= 1e9);
         }
     }

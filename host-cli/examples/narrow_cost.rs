@@ -93,7 +93,7 @@ fn run(dataset: &Path, embeddings: &Path, adapter: &Path) -> Result<(), Failure>
                 let mut best = TopK::new(&mut storage);
                 search(level, query, documents, corpus.len(), Some(corpus.byte_ranks()), &mut best)?;
                 let ranking: Vec<u32> = best.into_sorted().iter().map(|found| found.document).collect();
-                let judged = Judged::new(&ranking, task.query(index).positives, Gain::Binary);
+                let judged = Judged::new(&ranking, &task.query(index).positives.to_vec(), Gain::Binary);
                 sum += Metric::NDCG_AT_10.value(&judged);
             }
             print!("| {:.4} ", sum / queries.len() as f64);

@@ -21,9 +21,9 @@ use sections::{LabelEntries, read_object};
 
 use crate::contents::Contents;
 use crate::failure::Failure;
+use crate::graded::{Graded, GradedLists};
 use crate::ids::Ids;
 use crate::json;
-use crate::lists::Lists;
 use crate::texts::{KeepTexts, TextKey, Texts};
 use crate::vectors::{Embeddings, Vectors};
 
@@ -58,16 +58,7 @@ pub struct Labels {
     pub queries: Ids,
     /// All documents in the lists; they may be absent from the corpus.
     pub documents: Ids,
-    lists: Lists<Label>,
-}
-
-/// One document listed for a query.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Label {
-    /// The document, as a position in [`Labels::documents`].
-    pub document: u32,
-    /// How relevant it is: 1 where the file has a plain list; 0 or less is not relevant. Finite.
-    pub grade: f64,
+    lists: GradedLists,
 }
 
 impl Labels {
@@ -78,17 +69,18 @@ impl Labels {
         for query in self.queries.iter().filter(|query| queries.index_of(query).is_some()) {
             // They are distinct where they come from.
             if kept.queries.push(query).is_ok() {
-                let labels = self.of(query).iter().copied();
+                let labels = self.of(query).iter();
                 kept.lists.push_list(labels.filter(|label| is_there[label.document as usize]));
             }
         }
         kept
     }
 
-    /// The documents of a query in the order of the file, where one may stand twice; none for a query that is not here.
+    /// The documents of a query, as positions in [`documents`](Self::documents), in the order of the file, where one may
+    /// stand twice; none for a query that is not here.
     #[must_use]
-    pub fn of(&self, query: &str) -> &[Label] {
-        self.queries.index_of(query).map_or(&[], |position| self.lists.get(position as usize))
+    pub fn of(&self, query: &str) -> Graded<'_> {
+        self.queries.index_of(query).map_or(Graded::NONE, |position| self.lists.get(position as usize))
     }
 }
 

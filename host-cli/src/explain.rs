@@ -137,14 +137,14 @@ pub fn run(options: &ExplainOptions, level: Level, note: &mut dyn FnMut(&str)) -
     let near = nearest(&task, query, trained);
 
     let top = usize::from(options.top).min(task.corpus().len());
-    let positives = task.query(query).positives;
+    let positives = task.query(query).positives.to_vec();
     let shown = before.order[..top].iter().chain(&after.order[..top]).copied();
     let documents: Vec<u32> = shown.chain(positives.iter().map(|positive| positive.document)).collect();
     let texts = ShownTexts::load((dataset, reading, Purpose::Test), &task, &[query], &documents)?;
     let near_queries: Vec<usize> = near.iter().map(|&(query, _)| query).collect();
     let near_documents: Vec<u32> = near_queries
         .iter()
-        .flat_map(|&query| trained.query(query).positives)
+        .flat_map(|&query| trained.query(query).positives.iter())
         .map(|positive| positive.document)
         .collect();
     let read_as = match &options.train {
@@ -167,7 +167,7 @@ pub fn run(options: &ExplainOptions, level: Level, note: &mut dyn FnMut(&str)) -
     };
     let ndcg = |ranked: &Ranked| {
         let ranking = &ranked.order[..DEPTH.min(ranked.order.len())];
-        Metric::NDCG_AT_10.value(&Judged::new(ranking, positives, Gain::Binary))
+        Metric::NDCG_AT_10.value(&Judged::new(ranking, &positives, Gain::Binary))
     };
     let explanation = Explanation {
         query: options.query.clone(),

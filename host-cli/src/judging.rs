@@ -164,7 +164,7 @@ impl Judgements {
 
     /// Whether a relevant document has another grade than 1.
     pub(crate) fn has_grades(&self) -> bool {
-        let mut labels = self.labels.queries.iter().flat_map(|query| self.labels.of(query));
+        let mut labels = self.labels.queries.iter().flat_map(|query| self.labels.of(query).iter());
         labels.any(|label| label.grade > 0.0 && label.grade != 1.0)
     }
 
@@ -177,9 +177,9 @@ impl Judgements {
     /// The judgements of a query; a document is a position in the labels.
     fn of(&self, query: &str) -> Vec<Judgement> {
         let mut judgements: Vec<Judgement> = Vec::new();
-        for label in self.labels.of(query) {
+        for label in self.labels.of(query).iter() {
             if !judgements.iter().any(|known| known.document == label.document) {
-                judgements.push(Judgement { document: label.document, grade: label.grade });
+                judgements.push(label);
             }
         }
         judgements

@@ -28,6 +28,7 @@ mod failpoints;
 pub mod failure;
 pub mod files;
 pub mod fit;
+pub mod graded;
 pub mod ids;
 pub mod import;
 pub mod inspect;

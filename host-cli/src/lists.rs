@@ -24,11 +24,6 @@ impl<T> Lists<T> {
         self.items.push(item);
     }
 
-    /// The items of the list that is not closed yet.
-    pub(crate) fn open(&self) -> &[T] {
-        &self.items[self.ends.last()..]
-    }
-
     /// Ends the list; those pushed since the last one was closed are its items.
     pub(crate) fn close(&mut self) {
         self.ends.push(self.items.len());
@@ -77,9 +72,7 @@ mod tests {
         lists.push_list([1, 2]);
         lists.close();
         lists.push(3);
-        assert_eq!(lists.open(), [3]);
         lists.close();
-        assert!(lists.open().is_empty());
         let mut other = Lists::default();
         other.push_list([]);
         other.push_list([4]);

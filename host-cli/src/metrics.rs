@@ -12,19 +12,11 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::failure::Failure;
+pub use crate::graded::Judgement;
 use crate::lists::Lists;
 
 /// How many documents of a ranking the metrics look at, at most.
 pub const DEPTH: usize = 100;
-
-/// A document that is relevant to a query, or not.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Judgement {
-    /// The document's index in the corpus.
-    pub document: u32,
-    /// Its grade: above 0 it is relevant.
-    pub grade: f64,
-}
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -167,9 +167,9 @@ impl Index {
     ) -> Result<Evaluation, Failure> {
         let parts = self.search(task, adapter, |part: &mut JudgedQueries, query, best| {
             let documents = best.iter().map(|found| found.document);
-            let judgements = task.query(query).positives;
-            let tied = Tied::of(best.iter().map(|found| (found.document, found.score)), judgements);
-            part.push_tied(query, documents, judgements, self.rules.gain, tied);
+            let judgements = task.query(query).positives.to_vec();
+            let tied = Tied::of(best.iter().map(|found| (found.document, found.score)), &judgements);
+            part.push_tied(query, documents, &judgements, self.rules.gain, tied);
         })?;
         let mut judged = JudgedQueries::default();
         for part in parts {

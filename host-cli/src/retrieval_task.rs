@@ -18,10 +18,10 @@ use query_adapter::MAX_DIM;
 use crate::dataset::Dataset;
 use crate::defects::{DefectKind, Defects};
 use crate::failure::Failure;
+use crate::graded::{Graded, GradedLists};
 use crate::ids::Ids;
 use crate::json::quoted;
 use crate::lists::Lists;
-use crate::metrics::Judgement;
 use crate::precondition::SecondMoments;
 use crate::texts::TextKey;
 use crate::vectors::{Embeddings, Matrix, Vectors};
@@ -57,7 +57,7 @@ pub struct RetrievalTask {
 struct QueryTable {
     ids: Ids,
     texts: Vec<TextKey>,
-    positives: Lists<Judgement>,
+    positives: GradedLists,
     negatives: Lists<u32>,
     /// The row of each vector; of no meaning where there are no positives.
     rows: Vec<u32>,
@@ -72,7 +72,7 @@ pub struct Query<'a> {
     pub text: TextKey,
     /// The documents that answer it, at least one, all with a grade above 0, in the order of the file, none
     /// twice.
-    pub positives: &'a [Judgement],
+    pub positives: Graded<'a>,
     /// Documents known not to answer it, none of them a positive, in the order of the file, none twice.
     pub negatives: &'a [u32],
 }
@@ -252,7 +252,7 @@ impl RetrievalTask {
     pub fn answers(&self) -> Vec<bool> {
         let mut answers = vec![false; self.corpus.len()];
         for query in self.queries().iter() {
-            query.positives.iter().for_each(|positive| answers[positive.document as usize] = true);
+            query.positives.documents().iter().for_each(|&document| answers[document as usize] = true);
         }
         answers
     }
@@ -266,7 +266,7 @@ impl RetrievalTask {
     /// Whether a relevant document has another grade than 1.
     #[must_use]
     pub fn has_grades(&self) -> bool {
-        self.queries().iter().flat_map(|query| query.positives).any(|positive| positive.grade != 1.0)
+        self.queries().iter().flat_map(|query| query.positives.iter()).any(|positive| positive.grade != 1.0)
     }
 
     /// How many there are of everything.

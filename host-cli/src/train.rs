@@ -494,7 +494,7 @@ fn progress_bar(quiet: bool, what: &'static str) -> ProgressBar {
 /// Documents that training has seen as an answer, by id and text: another file's ids may name other documents.
 fn trained_documents(train: &RetrievalTask) -> HashSet<(&str, TextKey)> {
     let corpus = train.corpus();
-    let positives = train.queries().iter().flat_map(|query| query.positives);
+    let positives = train.queries().iter().flat_map(|query| query.positives.iter());
     positives.map(|positive| (corpus.id(positive.document), corpus.text(positive.document))).collect()
 }
 

@@ -480,7 +480,7 @@ fn whole_runs(cases: &mut Cases) {
 }
 
 fn positive(task: &RetrievalTask, query: usize) -> Vec<f32> {
-    task.corpus().vector(task.query(query).positives[0].document).to_vec()
+    task.corpus().vector(task.query(query).positives.documents()[0]).to_vec()
 }
 
 fn mean_reciprocal_rank(task: &RetrievalTask, adapter: &Linear<Vec<Lanes>>) -> f64 {
@@ -495,7 +495,7 @@ fn mean_reciprocal_rank(task: &RetrievalTask, adapter: &Linear<Vec<Lanes>>) -> f
         adapter.apply(task.query_vector(index), &mut output).expect("an output");
         let scores = cosines(&output, &documents, dim).concat();
         let ranking = best_documents(&scores, corpus.byte_ranks(), corpus.len());
-        sum += metric.value(&Judged::new(&ranking, query.positives, Gain::Binary));
+        sum += metric.value(&Judged::new(&ranking, &query.positives.to_vec(), Gain::Binary));
     }
     sum / task.queries().len() as f64
 }

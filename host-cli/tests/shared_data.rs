@@ -39,10 +39,9 @@ fn every_base_figure_is_reproduced_to_four_digits() {
         let task = RetrievalTask::load(&data.join(set).join("test.json"), Some(&embeddings)).expect("a task");
         let index = Index::new(task.corpus(), Level::detect()).expect("an index");
         let rankings = index.rank(&task, None).expect("ranked");
-        let judged = rankings
-            .iter()
-            .zip(task.queries().iter())
-            .map(|(ranking, query)| (&ranking[..], query.positives));
+        let positives: Vec<_> = task.queries().iter().map(|query| query.positives.to_vec()).collect();
+        let judged =
+            rankings.iter().zip(&positives).map(|(ranking, positives)| (&ranking[..], &positives[..]));
         let evaluation = evaluate(&Metric::STANDARD, Gain::Binary, judged).expect("evaluated");
         assert_eq!(evaluation.queries().len(), queries, "{set}");
         let figures = [

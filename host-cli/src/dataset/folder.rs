@@ -428,7 +428,7 @@ mod tests {
         let train = folder.read(None, Purpose::Train).expect("read");
         assert_eq!((ids(&train.queries), ids(&train.corpus)), (vec!["1", "2"], vec!["d1", "d2"]));
         assert_eq!(train.corpus.texts().collect::<Vec<_>>(), ["Ferns need water", "a shed"]);
-        assert_eq!(train.relevant_docs.of("2")[0].grade, 2.0);
+        assert_eq!(train.relevant_docs.of("2").to_vec()[0].grade, 2.0);
         assert!(train.file.ends_with("qrels/train.tsv"));
         let test = folder.read(None, Purpose::Test).expect("read");
         assert_eq!((ids(&test.queries), test.relevant_docs.of("3").len()), (vec!["3"], 2));
@@ -481,7 +481,7 @@ mod tests {
         for folder in [&plain, &prefixed] {
             let dataset = folder.read(None, Purpose::Train).expect("read");
             assert_eq!((ids(&dataset.queries), ids(&dataset.corpus)), (vec!["q1", "q2"], vec!["d1", "d2"]));
-            assert_eq!(dataset.relevant_docs.of("q2")[0].grade, 2.0);
+            assert_eq!(dataset.relevant_docs.of("q2").to_vec()[0].grade, 2.0);
         }
         assert_eq!(ids(&prefixed.read(None, Purpose::Validation).expect("read").queries), ["v"]);
         let message = prefixed.refusal(None, Purpose::Everything);

@@ -1,16 +1,23 @@
 //! Labels that come one by one, gathered by query.
 
-use super::{Label, Labels};
+use super::Labels;
+use crate::graded::{GradedLists, Judgement};
 use crate::ids::{Ids, Rejected};
-use crate::lists::Lists;
+
+/// A document that is listed for a query.
+#[derive(Clone, Copy)]
+pub(super) struct Label {
+    pub(super) query: u32,
+    pub(super) document: u32,
+    pub(super) grade: f64,
+}
 
 /// Pairs of a query and a document, in any order.
 #[derive(Default)]
 pub(crate) struct Pairs {
     queries: Ids,
     documents: Ids,
-    /// The query of each label.
-    labels: Vec<(u32, Label)>,
+    labels: Vec<Label>,
 }
 
 impl Pairs {
@@ -22,38 +29,27 @@ impl Pairs {
     pub(crate) fn push(&mut self, query: &str, document: &str, grade: f64) -> Result<(u32, u32), Rejected> {
         let query = self.queries.intern(query)?;
         let document = self.documents.intern(document)?;
-        self.labels.push((query, Label { document, grade }));
+        self.labels.push(Label { query, document, grade });
         Ok((query, document))
     }
 
     /// The labels by query: queries in the order of their first label, labels in theirs.
     pub(crate) fn into_labels(self) -> Labels {
-        by_query(self.queries, self.documents, &self.labels)
+        by_query(self.queries, self.documents, self.labels)
     }
 }
 
 /// The labels of each of `queries`, which are numbered as they stand there, in the order of `labels`.
-pub(super) fn by_query(queries: Ids, documents: Ids, labels: &[(u32, Label)]) -> Labels {
-    // Where the labels of each query begin, then where the next one goes.
-    let mut next = vec![0_usize; queries.len() + 1];
-    for (query, _) in labels {
-        next[*query as usize + 1] += 1;
-    }
-    for query in 1..next.len() {
-        next[query] += next[query - 1];
-    }
-    let ends: Vec<usize> = next[1..].to_vec();
-    let mut sorted = vec![Label { document: 0, grade: 0.0 }; labels.len()];
-    for &(query, label) in labels {
-        let place = &mut next[query as usize];
-        sorted[*place] = label;
-        *place += 1;
-    }
-    let mut lists = Lists::default();
-    let mut start = 0;
-    for end in ends {
-        lists.push_list(sorted[start..end].iter().copied());
-        start = end;
+pub(super) fn by_query(queries: Ids, documents: Ids, mut labels: Vec<Label>) -> Labels {
+    // Those of one query stay in their order.
+    labels.sort_by_key(|label| label.query);
+    let mut labels = labels.into_iter().peekable();
+    let mut lists = GradedLists::default();
+    for query in (0..).take(queries.len()) {
+        while let Some(Label { document, grade, .. }) = labels.next_if(|label| label.query == query) {
+            lists.push(Judgement { document, grade });
+        }
+        lists.close();
     }
     Labels { queries, documents, lists }
 }

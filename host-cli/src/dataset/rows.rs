@@ -5,10 +5,10 @@ use std::path::Path;
 
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::label_lists::by_query;
+use super::Dataset;
+use super::label_lists::{Label, by_query};
 use super::reading::{Holding, ReadingOptions};
 use super::sections::Grade;
-use super::{Dataset, Label};
 use crate::failure::Failure;
 use crate::ids::IdText;
 use crate::json::{self, Place, quoted};
@@ -178,8 +178,8 @@ struct Rows<'a> {
     keep_texts: KeepTexts<'a>,
     queries: Texts,
     corpus: Texts,
-    positives: Vec<(u32, Label)>,
-    negatives: Vec<(u32, Label)>,
+    positives: Vec<Label>,
+    negatives: Vec<Label>,
 }
 
 /// One row as it stands.
@@ -234,21 +234,21 @@ impl<'a> Rows<'a> {
         for document in documents {
             let document =
                 add_text(&mut self.corpus, document.id, &document.text, self.keep_texts, "document")?;
-            self.positives.push((query, Label { document, grade: grade.unwrap_or(1.0) }));
+            self.positives.push(Label { query, document, grade: grade.unwrap_or(1.0) });
         }
         for document in negatives {
             let document =
                 add_text(&mut self.corpus, document.id, &document.text, self.keep_texts, "document")?;
-            self.negatives.push((query, Label { document, grade: 1.0 }));
+            self.negatives.push(Label { query, document, grade: 1.0 });
         }
         Ok(())
     }
 
     fn into_dataset(self, file: &Path) -> Result<Dataset, Failure> {
         let Self { queries, corpus, positives, negatives, .. } = self;
-        let labels = |labels: &[_]| by_query(queries.ids.clone(), corpus.ids.clone(), labels);
-        let relevant_docs = labels(&positives);
-        let negative_docs = (!negatives.is_empty()).then(|| labels(&negatives));
+        let by_query = |labels| by_query(queries.ids.clone(), corpus.ids.clone(), labels);
+        let relevant_docs = by_query(positives);
+        let negative_docs = (!negatives.is_empty()).then(|| by_query(negatives));
         Ok(Dataset {
             file: file.to_owned(),
             mode: None,

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::{Label, Labels};
+use super::Labels;
 use crate::failure::Failure;
+use crate::graded::Judgement;
 use crate::ids::{IdText, Ids, Rejected};
 use crate::json::{self, Place, quoted};
 use crate::texts::{KeepTexts, Texts};
@@ -173,7 +174,7 @@ struct LabelsVisitor<'a> {
 impl LabelsVisitor<'_> {
     fn push<E: de::Error>(&mut self, document: &str, grade: f64) -> Result<(), E> {
         let document = self.intern(document)?;
-        self.labels.lists.push(Label { document, grade });
+        self.labels.lists.push(Judgement { document, grade });
         Ok(())
     }
 
@@ -231,7 +232,7 @@ impl<'de> Visitor<'de> for LabelsVisitor<'_> {
                 )));
             }
             let grade = map.next_value_seed(Grade { document: &name })?;
-            self.labels.lists.push(Label { document, grade });
+            self.labels.lists.push(Judgement { document, grade });
         }
         Ok(())
     }

@@ -40,7 +40,7 @@ pub(super) fn movement(looked_at: &LookedAt<'_>, changes: &[QueryChange]) -> Res
             adapter.apply(vector, &mut adapted)?;
             after.push(unit(&adapted));
         }
-        answers.extend(task.query(change.query).positives.first().map(|positive| positive.document));
+        answers.extend(task.query(change.query).positives.documents().first());
     }
     // All parts have one corpus.
     let Some(Part { task, .. }) = looked_at.parts.first() else {

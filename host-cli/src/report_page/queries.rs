@@ -268,12 +268,12 @@ pub(super) fn show(
 impl Shown {
     fn new(task: &RetrievalTask, query: usize, ranking: &[u32], depth: usize) -> Self {
         let positives = task.query(query).positives;
-        let relevant = |document: u32| positives.iter().any(|positive| positive.document == document);
+        let relevant = |document: u32| positives.documents().contains(&document);
         let row = |(rank, &document): (usize, &u32)| (Some(rank), document, relevant(document));
         let mut shown: Vec<_> = (1..).zip(ranking).take(depth).map(row).collect();
         if !shown.iter().any(|&(.., relevant)| relevant) {
             let further = (1..).zip(ranking).map(row).find(|&(.., relevant)| relevant);
-            let first = positives.first().map(|positive| (None, positive.document, true));
+            let first = positives.documents().first().map(|&document| (None, document, true));
             shown.extend(further.or(first));
         }
         Self(shown)

@@ -44,7 +44,7 @@ impl RetrievalTask {
         for (index, query) in self.queries().iter().enumerate() {
             text(&mut queries, query.id, query.text.bits());
             labels.write(&(query.positives.len() as u64).to_le_bytes());
-            for positive in query.positives {
+            for positive in query.positives.iter() {
                 labels.write(&positive.document.to_le_bytes());
                 labels.write(&positive.grade.to_le_bytes());
             }

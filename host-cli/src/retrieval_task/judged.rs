@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use crate::dataset::{Dataset, Label, Labels};
+use crate::dataset::{Dataset, Labels};
 use crate::defects::{DefectKind, Defects};
 use crate::failure::Failure;
+use crate::graded::{GradedLists, Judgement};
 use crate::ids::Ids;
 use crate::json::quoted;
 use crate::lists::Lists;
-use crate::metrics::Judgement;
 use crate::texts::{FirstOfText, TextKey, Texts};
 
 /// A data set whose labels are looked up and whose defects are counted.
@@ -19,7 +19,7 @@ pub struct Judged {
     pub(super) ids: Ids,
     pub(super) texts: Vec<TextKey>,
     /// Of every query, also of those that are left out.
-    pub(super) positives: Lists<Judgement>,
+    pub(super) positives: GradedLists,
     pub(super) negatives: Lists<u32>,
     /// The queries that have a relevant document.
     pub(super) chosen: Vec<u32>,
@@ -72,7 +72,7 @@ impl Judged {
         }
         // An entry of `negative_docs` without its query says nothing that is missed.
         let negative = negative_docs.as_ref().map(|labels| Joined::new(labels, &documents.ids));
-        let (mut positives, mut negatives) = (Lists::default(), Lists::default());
+        let (mut positives, mut negatives) = (GradedLists::default(), Lists::default());
         let mut chosen = Vec::new();
         let mut first_of_text = FirstOfText::default();
         for ((entry, id), &text) in (0..).zip(ids.iter()).zip(&texts) {
@@ -177,19 +177,19 @@ impl<'a> Joined<'a> {
         Self { labels, documents: labels.documents.iter().map(|id| corpus.index_of(id)).collect() }
     }
 
-    fn document(&self, label: &Label) -> Option<u32> {
+    fn document(&self, label: Judgement) -> Option<u32> {
         self.documents[label.document as usize]
     }
 
-    fn example(&self, query: &str, label: &Label) -> String {
+    fn example(&self, query: &str, label: Judgement) -> String {
         format!("{} → {}", quoted(query), quoted(&self.labels.documents[label.document]))
     }
 
     /// Adds the relevant documents of a query to the open list.
-    fn add_positives(&self, query: &str, positives: &mut Lists<Judgement>, defects: &mut Defects) {
+    fn add_positives(&self, query: &str, positives: &mut GradedLists, defects: &mut Defects) {
         let labels = self.labels.of(query);
         let mut seen = Seen::new(labels.len());
-        for label in labels {
+        for label in labels.iter() {
             let example = || self.example(query, label);
             match self.document(label) {
                 None => defects.add(DefectKind::LabelOfAbsentDocument, example),
@@ -206,17 +206,17 @@ impl<'a> Joined<'a> {
     fn add_negatives(
         &self,
         query: &str,
-        positives: &[Judgement],
+        positives: &[u32],
         negatives: &mut Lists<u32>,
         defects: &mut Defects,
     ) {
         let labels = self.labels.of(query);
         let mut seen = Seen::new(labels.len());
-        for label in labels {
+        for label in labels.iter() {
             let example = || self.example(query, label);
             match self.document(label) {
                 None => defects.add(DefectKind::NegativeOfAbsentDocument, example),
-                Some(document) if positives.iter().any(|positive| positive.document == document) => {
+                Some(document) if positives.contains(&document) => {
                     defects.add(DefectKind::NegativeIsRelevant, example);
                 }
                 Some(document) if !seen.insert(document) => defects.add(DefectKind::RepeatedLabel, example),

@@ -10,9 +10,9 @@ use query_adapter::sample::{Generator, shuffle};
 use super::{Query, QueryTable, RetrievalTask};
 use crate::defects::Defects;
 use crate::failure::Failure;
+use crate::graded::{GradedLists, Judgement};
 use crate::ids::Ids;
 use crate::lists::Lists;
-use crate::metrics::Judgement;
 use crate::texts::TextKey;
 use crate::vectors::{Matrix, Vectors};
 
@@ -97,16 +97,16 @@ impl RetrievalTask {
     fn document_groups(&self) -> Vec<Vec<u32>> {
         // A forest over documents: each points to another of its group, or to itself.
         let mut parents: Vec<u32> = (0..).take(self.corpus.len()).collect();
-        let group_of = |positive: &Judgement| self.corpus.text_group(positive.document);
+        let group_of = |&document: &u32| self.corpus.text_group(document);
         for query in self.queries().iter() {
-            for pair in query.positives.windows(2) {
-                let [a, b] = [&pair[0], &pair[1]].map(|positive| root(&mut parents, group_of(positive)));
+            for pair in query.positives.documents().windows(2) {
+                let [a, b] = [&pair[0], &pair[1]].map(|document| root(&mut parents, group_of(document)));
                 parents[a as usize] = b;
             }
         }
         let labelled = (0..).zip(self.queries().iter());
-        let labelled =
-            labelled.filter_map(|(index, query)| Some((index, group_of(query.positives.first()?))));
+        let labelled = labelled
+            .filter_map(|(index, query)| Some((index, group_of(query.positives.documents().first()?))));
         grouped(labelled.map(|(index, document)| (index, root(&mut parents, document))))
     }
 
@@ -164,7 +164,7 @@ impl RetrievalTask {
         let mut table = QueryTable {
             ids: Ids::default(),
             texts: Vec::new(),
-            positives: Lists::default(),
+            positives: GradedLists::default(),
             negatives: Lists::default(),
             rows: Vec::new(),
         };
@@ -180,7 +180,7 @@ impl RetrievalTask {
                     return None;
                 }
                 table.texts.push(query.text);
-                let moved = |j: &Judgement| Judgement { document: place(j.document), grade: j.grade };
+                let moved = |j: Judgement| Judgement { document: place(j.document), grade: j.grade };
                 table.positives.push_list(query.positives.iter().map(moved));
                 table.negatives.push_list(query.negatives.iter().map(|&document| place(document)));
                 table.rows.push(u32::try_from(table.rows.len()).ok()?);
@@ -209,7 +209,7 @@ impl RetrievalTask {
         let mut table = QueryTable {
             ids: vectors.ids().clone(),
             texts: vec![TextKey::BLANK; rows.len()],
-            positives: Lists::default(),
+            positives: GradedLists::default(),
             negatives: Lists::default(),
             rows: rows.clone(),
         };
@@ -244,12 +244,12 @@ impl RetrievalTask {
         let mut table = QueryTable {
             ids: source.ids.clone(),
             texts: source.texts.clone(),
-            positives: Lists::default(),
+            positives: GradedLists::default(),
             negatives: Lists::default(),
             rows: source.rows.clone(),
         };
         for from in answers_of {
-            table.positives.push_list(source.positives.get(from).iter().copied());
+            table.positives.push_list(source.positives.get(from).iter());
             table.negatives.push_list(source.negatives.get(from).iter().copied());
         }
         Self { table: table.into(), ..self.clone() }
@@ -474,7 +474,7 @@ mod tests {
             let task = task_of(&labels, |d| (d / 2).to_string());
             let Ok((rest, split_off)) = task.split_by_document(share, seed) else { return Ok(()) };
             let texts = |task: &RetrievalTask| -> HashSet<u32> {
-                let positives = task.queries().iter().flat_map(|query| query.positives);
+                let positives = task.queries().iter().flat_map(|query| query.positives.iter());
                 positives.map(|positive| task.corpus().text_group(positive.document)).collect()
             };
             prop_assert!(texts(&rest).is_disjoint(&texts(&split_off)));
