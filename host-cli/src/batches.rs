@@ -10,7 +10,7 @@ use crate::fit::{MOST_POSITIVES, Negatives, Pair, Recipe, Settings};
 use crate::lists::Lists;
 use crate::precondition::preconditioned_queries;
 use crate::ranking::Index;
-use crate::retrieval_task::{Query, RetrievalTask};
+use crate::retrieval_task::RetrievalTask;
 use crate::texts::TextKey;
 
 /// Documents of the corpus that are scored at a time where all of it are negatives: a block of 768 components fits a
@@ -173,7 +173,7 @@ impl<'a> Batches<'a> {
             {
                 self.operand.extend_from_slice(row);
             }
-            self.weights.push(pair.weight);
+            self.weights.push(pair.weight(self.task, self.settings.recipe));
             if self.settings.recipe == Recipe::Reference && in_batch {
                 // One column per row, also for a document that is there already: a false negative, kept on purpose.
                 self.candidates.places[pair.document as usize] = ABSENT;
@@ -193,7 +193,8 @@ impl<'a> Batches<'a> {
         let mut mask = Mask::new(&mut self.mask);
         if self.settings.recipe == Recipe::Single {
             for ((row, &pair), &target) in (0..).zip(chosen).zip(&self.targets) {
-                for &text_group in self.answers.text_groups(self.pairs[pair as usize].query) {
+                let query = self.pairs[pair as usize].query;
+                for &text_group in self.answers.text_groups(self.task, query) {
                     for place in self.candidates.of_text_group(text_group).filter(|&place| place != target) {
                         mask.insert(row, place)?;
                     }
@@ -306,7 +307,8 @@ impl Candidates {
 /// For each query the text groups of its positives and of those of every query with the same text.
 #[derive(Default)]
 struct Answers {
-    /// For each query the number of its list.
+    /// For each query the number of its list, `ABSENT` where it has one positive and a text of its own; empty where all
+    /// have.
     list_of: Vec<u32>,
     /// Text groups, ascending.
     lists: Lists<u32>,
@@ -321,15 +323,21 @@ impl Answers {
         let text_of = |query: u32| task.query(query as usize).text;
         let mut by_text: Vec<u32> = (0..).take(task.queries().len()).collect();
         by_text.sort_unstable_by_key(|&query| (text_of(query), query));
-        let mut answers = Self { list_of: vec![0; by_text.len()], lists: Lists::default() };
+        let mut answers = Self::default();
         let same = |a: &u32, b: &u32| text_of(*a) == text_of(*b) && text_of(*a) != TextKey::BLANK;
+        let documents = |query: u32| task.query(query as usize).positives.documents();
         let mut text_groups = Vec::new();
         for queries in by_text.chunk_by(same) {
+            if let [query] = *queries
+                && documents(query).len() == 1
+            {
+                continue;
+            }
+            answers.list_of.resize(by_text.len(), ABSENT);
             text_groups.clear();
             for &query in queries {
                 answers.list_of[query as usize] = u32::try_from(answers.lists.len()).unwrap_or(u32::MAX);
-                let Query { positives, .. } = task.query(query as usize);
-                text_groups.extend(positives.iter().map(|p| task.corpus().text_group(p.document)));
+                text_groups.extend(documents(query).iter().map(|&d| task.corpus().text_group(d)));
             }
             text_groups.sort_unstable();
             text_groups.dedup();
@@ -338,8 +346,14 @@ impl Answers {
         answers
     }
 
-    fn text_groups(&self, query: u32) -> &[u32] {
-        self.lists.get(self.list_of[query as usize] as usize)
+    fn text_groups<'a>(&'a self, task: &'a RetrievalTask, query: u32) -> &'a [u32] {
+        match self.list_of.get(query as usize) {
+            None | Some(&ABSENT) => {
+                let document = task.query(query as usize).positives.documents()[0];
+                core::slice::from_ref(&task.corpus().text_groups()[document as usize])
+            }
+            Some(&list) => self.lists.get(list as usize),
+        }
     }
 
     /// The most documents that have the text of an answer to one query.
@@ -349,6 +363,60 @@ impl Answers {
             sizes[task.corpus().text_group(document) as usize] += 1;
         }
         let documents = |list: &[u32]| list.iter().map(|&group| sizes[group as usize] as usize).sum();
-        self.lists.iter().map(documents).max().unwrap_or(0)
+        let queries = (0..).take(task.queries().len());
+        queries.map(|query| documents(self.text_groups(task, query))).max().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::dataset::Dataset;
+
+    /// A task of queries, each with its text and its answers; the documents 0 and 1 have one text.
+    fn task(queries: &[(&str, &[u32])]) -> RetrievalTask {
+        let object = |entry: &dyn Fn(usize, &str, &[u32]) -> String| {
+            let entries = queries.iter().enumerate();
+            entries.map(|(at, (text, answers))| entry(at, text, answers)).collect::<Vec<_>>().join(", ")
+        };
+        let text = format!(
+            r#"{{"queries": {{{}}}, "corpus": {{"0": "a", "1": "a", "2": "b", "3": "c"}}, "relevant_docs": {{{}}},
+                "query_embeddings": {{{}}}, "corpus_embeddings": {{"0": [1], "1": [2], "2": [3], "3": [4]}}}}"#,
+            object(&|at, text, _| format!(r#""q{at}": "{text}""#)),
+            object(&|at, _, answers| format!(r#""q{at}": {answers:?}"#)),
+            object(&|at, _, _| format!(r#""q{at}": [1]"#)),
+        );
+        let dataset = Dataset::parse(Path::new("train.json"), text.as_bytes()).expect("read");
+        RetrievalTask::join(dataset, None).expect("joined")
+    }
+
+    fn text_groups(task: &RetrievalTask) -> (Answers, Vec<Vec<u32>>) {
+        let answers = Answers::of(task, Recipe::Single);
+        let groups = (0..).take(task.queries().len()).map(|query| answers.text_groups(task, query).to_vec());
+        let groups = groups.collect();
+        (answers, groups)
+    }
+
+    #[test]
+    fn answers_are_those_of_all_queries_of_the_text() {
+        let queries: [(&str, &[u32]); 5] =
+            [("x", &[3]), ("y", &[2, 1, 0]), ("x", &[1]), ("", &[2]), ("", &[3])];
+        let task = task(&queries);
+        let (answers, groups) = text_groups(&task);
+        assert_eq!(groups, [vec![0, 3], vec![0, 2], vec![0, 3], vec![2], vec![3]]);
+        assert_eq!(answers.most_documents(&task), 3);
+    }
+
+    #[test]
+    fn one_answer_each_and_texts_of_their_own_take_no_memory() {
+        let task = task(&[("x", &[3]), ("y", &[1]), ("", &[1]), ("", &[1])]);
+        let (answers, groups) = text_groups(&task);
+        assert_eq!(groups, [[3], [0], [0], [0]]);
+        assert_eq!(
+            (answers.list_of.capacity(), answers.lists.len(), answers.most_documents(&task)),
+            (0, 0, 2)
+        );
     }
 }

@@ -24,7 +24,7 @@ use crate::json::quoted;
 use crate::metrics::Metric;
 use crate::parallel::PoolThreads;
 use crate::ranking::Index;
-use crate::retrieval_task::RetrievalTask;
+use crate::retrieval_task::{Query, RetrievalTask};
 
 /// Which settings to start from, and how pairs, order and the kept epoch are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -290,7 +290,14 @@ pub struct Fit {
 pub(crate) struct Pair {
     pub(crate) query: u32,
     pub(crate) document: u32,
-    pub(crate) weight: f32,
+}
+
+impl Pair {
+    /// What it counts: all pairs of a query together count 1.
+    #[allow(clippy::cast_precision_loss, reason = "a query has far fewer than 2^24 positives")]
+    pub(crate) fn weight(self, task: &RetrievalTask, recipe: Recipe) -> f32 {
+        1.0 / taken(task.query(self.query as usize), recipe).len() as f32
+    }
 }
 
 /// Fits an adapter to `task`, whose corpus is in `index`; `validation` chooses the epoch where the recipe does so. After
@@ -499,8 +506,10 @@ fn run<J: Join>(
 ) -> Result<Run, Failure> {
     let Job { task, index, settings, from, level } = job;
     let dim = task.dim();
-    let pairs = pairs_of(task, settings.recipe);
     require_negatives(task, settings, "training pairs")?;
+    let all_pairs = pairs_of(task, settings.recipe);
+    let mut pairs = Vec::with_capacity(all_pairs.clone().count());
+    pairs.extend(all_pairs);
     let batch_size = (settings.batch_size as usize).min(pairs.len());
     let steps_per_epoch = pairs.len().div_ceil(batch_size);
     let steps = u32::try_from(steps_per_epoch)
@@ -701,18 +710,20 @@ pub(crate) fn standard_error(values: &[f64]) -> f64 {
     (squares / (n - 1.0) / n).sqrt()
 }
 
-/// The default recipe takes every positive, weighted so that each query counts once; the reference the first.
-#[allow(clippy::cast_precision_loss, reason = "a query has far fewer than 2^24 positives")]
-fn pairs_of(task: &RetrievalTask, recipe: Recipe) -> Vec<Pair> {
-    let mut pairs = Vec::new();
-    for (query, entry) in (0..).zip(task.queries().iter()) {
-        let taken = if recipe == Recipe::Reference { 1 } else { entry.positives.len() };
-        let weight = 1.0 / taken as f32;
-        for positive in entry.positives.iter().take(taken) {
-            pairs.push(Pair { query, document: positive.document, weight });
-        }
+/// The pairs that a recipe trains on, query by query.
+fn pairs_of(task: &RetrievalTask, recipe: Recipe) -> impl Iterator<Item = Pair> + Clone {
+    (0..).zip(task.queries().iter()).flat_map(move |(query, entry)| {
+        taken(entry, recipe).iter().map(move |&document| Pair { query, document })
+    })
+}
+
+/// The positives of a query that a recipe takes: the default one every one, the reference the first.
+fn taken(query: Query<'_>, recipe: Recipe) -> &[u32] {
+    let positives = query.positives.documents();
+    match recipe {
+        Recipe::Single => positives,
+        Recipe::Reference => &positives[..positives.len().min(1)],
     }
-    pairs
 }
 
 /// Refuses `which` pairs when their answers are one document, or, where equal texts are masked, one text: the loss would
@@ -728,10 +739,10 @@ pub(crate) fn require_negatives(
         Recipe::Single => corpus.text_group(document),
         Recipe::Reference => document,
     };
-    let first = pairs.first().map(|pair| identity(pair.document));
+    let first = pairs.clone().next().map(|pair| identity(pair.document));
     let listed = task.queries().iter().flat_map(|query| query.negatives.iter().copied());
     let listed = listed.filter(|_| settings.recipe == Recipe::Single);
-    let mut others = pairs.iter().map(|pair| pair.document).chain(listed);
+    let mut others = pairs.clone().map(|pair| pair.document).chain(listed);
     let mut all = (0..).take(corpus.len());
     let differs = |document: u32| Some(identity(document)) != first;
     let enough = match settings.negatives {
@@ -744,7 +755,7 @@ pub(crate) fn require_negatives(
     let problem = format!(
         "{which}: {}, with one document between them, expected at least two documents; without another one to tell \
          the answer from there is nothing to learn",
-        pairs.len()
+        pairs.count()
     );
     Err(Failure::input(task.file(), problem))
 }

@@ -15,7 +15,7 @@ use crate::ends::Ends;
 ///
 /// Ids are compared byte for byte: no trimming, no Unicode normalisation, no reading as numbers. They stand in one
 /// buffer, one after the other: an id takes its own bytes and about 10 more, 15 where their lengths differ. Clones, and
-/// lists that turn out to be what they were [`expecting`](Self::expecting), take nothing: they share the buffer.
+/// lists whose ids come in the order that they were expected in, take nothing: they share the buffer.
 #[derive(Clone, Default)]
 pub struct Ids {
     known: Arc<Known>,

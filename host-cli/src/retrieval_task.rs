@@ -360,6 +360,11 @@ impl Corpus {
         self.text_groups[document as usize]
     }
 
+    /// The same for every document.
+    pub(crate) fn text_groups(&self) -> &[u32] {
+        &self.text_groups
+    }
+
     /// The document with this id.
     #[must_use]
     pub fn index_of(&self, id: &str) -> Option<u32> {

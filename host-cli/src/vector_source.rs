@@ -191,3 +191,32 @@ impl VectorSource {
         Origin::require(origin.as_ref(), adapter, source, note)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_set_and_files_of_vectors_with_the_same_ids_hold_them_once() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let write = |name: &str, text: &str| {
+            let file = folder.path().join(name);
+            std::fs::write(&file, text).expect("written");
+            file
+        };
+        let queries =
+            write("queries.jsonl", r#"{"id": "q1", "embedding": [1]} {"id": "q2", "embedding": [2]}"#);
+        let corpus =
+            write("corpus.jsonl", r#"{"id": "d1", "embedding": [1]} {"id": "d2", "embedding": [2]}"#);
+        let texts =
+            r#""queries": {"q1": "a", "q2": "b"}, "corpus": {"d1": "x"}, "relevant_docs": {"q1": ["d1"]}"#;
+        let file = write("train.json", &format!("{{{texts}}}"));
+        let vectors = Embeddings::load_files(&queries, &corpus).expect("vectors");
+        let files = Source::Files(vectors.clone(), None);
+        let source = VectorSource { vectors: files, reading: ReadingOptions::default(), strict: false };
+        let dataset = source.read(&file).expect("read");
+        assert!(dataset.queries.ids.shares_with(vectors.queries.ids()));
+        assert!(dataset.corpus.ids.shares_with(vectors.corpus.ids()));
+        assert_eq!((dataset.queries.ids.len(), dataset.corpus.ids.len()), (2, 1));
+    }
+}
