@@ -52,8 +52,9 @@ pub enum Negatives {
     Corpus,
 }
 
-/// Multiplications of a step's forward pass below which threads would wait for one another more than they work.
-const WORTH_THREADS: usize = 1 << 20;
+/// Multiplications of a step's forward pass below which threads would wait for one another more than they work: 384 × 384 × 10 are
+/// below, 384 × 384 × 32 are not.
+const WORTH_THREADS: usize = 1 << 21;
 
 /// Beyond so many documents telling each positive from all others takes longer than it is worth by default.
 pub const MOST_POSITIVES: usize = 4096;

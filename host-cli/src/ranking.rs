@@ -26,6 +26,10 @@ const TILE_ROWS: usize = 2 * LANES;
 /// Bytes of a block of documents, which should stay in the cache while all queries of a piece go over it.
 const BLOCK_BYTES: usize = 128 << 10;
 
+/// Of a corpus with up to so many times the documents that are wanted all are held, and the best chosen at the end: cheaper
+/// than to put each good one in place of the worst so far.
+const MOST_HELD: usize = 4;
+
 /// A corpus with its vectors normalised, ready to be searched. Clones share the vectors.
 #[derive(Clone, Debug)]
 pub struct Index {
@@ -213,9 +217,10 @@ impl Index {
     ) -> Result<(), Failure> {
         let count = self.documents.len();
         let depth = (DEPTH + usize::from(self.rules.ignore_self)).min(count);
+        let held = if count <= MOST_HELD * depth { count } else { depth };
         let mut found = core::mem::take(&mut workspace.found);
-        found.resize(rows * depth, Found::default());
-        let mut best: Vec<TopK<'_>> = found.chunks_exact_mut(depth).map(TopK::new).collect();
+        found.resize(rows * held, Found::default());
+        let mut best: Vec<TopK<'_>> = found.chunks_exact_mut(held).map(TopK::new).collect();
         self.score_blocks(task, adapter, first, rows, workspace, |start, here, scores| {
             let order = &self.byte_ranks[start..start + here];
             // Documents are counted in 32 bits.
@@ -227,7 +232,11 @@ impl Index {
         })?;
         for (query, best) in (first..).zip(best) {
             // `into_sorted` has to do without the standard library, whose sort is faster.
-            let best = best.into_unsorted();
+            let mut best = best.into_unsorted();
+            if best.len() > depth {
+                best.select_nth_unstable_by(depth, best_first);
+                best = &mut best[..depth];
+            }
             best.sort_unstable_by(best_first);
             let itself =
                 self.rules.ignore_self.then(|| task.corpus().index_of(task.query(query).id)).flatten();
@@ -334,5 +343,51 @@ fn refuse_too_long(task: &RetrievalTask, first: usize, outputs: &[f32], dim: usi
             )))
         }
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::fmt::Write as _;
+    use std::path::Path;
+
+    use super::*;
+    use crate::dataset::Dataset;
+
+    /// Two queries on so many documents, of which every third repeats a vector.
+    fn task(documents: usize) -> RetrievalTask {
+        let (mut texts, mut vectors) = (String::new(), String::new());
+        for document in 0..documents {
+            let comma = if document == 0 { "" } else { ", " };
+            let angle = document - document % 3;
+            let [x, y] = [angle * 7919 % 1009, angle * 104_729 % 1013].map(|value| value as f64 - 500.0);
+            write!(texts, r#"{comma}"{document}": "{document}""#).expect("written");
+            write!(vectors, r#"{comma}"{document}": [{x}, {y}]"#).expect("written");
+        }
+        let text = format!(
+            r#"{{"queries": {{"p": "p", "q": "q"}}, "corpus": {{{texts}}}, "relevant_docs": {{"p": ["0"], "q": ["1"]}},
+                "query_embeddings": {{"p": [3, 4], "q": [-1, 2]}}, "corpus_embeddings": {{{vectors}}}}}"#
+        );
+        let dataset = Dataset::parse(Path::new("test.json"), text.as_bytes()).expect("read");
+        RetrievalTask::join(dataset, None).expect("joined")
+    }
+
+    #[test]
+    fn the_best_are_those_of_a_sort_of_all_in_a_corpus_of_any_size() {
+        for documents in [1, 50, 100, 101, 250, 400, 401, 900] {
+            let task = task(documents);
+            let index = Index::new(task.corpus(), Level::detect()).expect("an index");
+            let ranked = index.rank_with_scores(&task, None).expect("ranked");
+            for (query, found) in ranked.iter().enumerate() {
+                let scores = index.scores(&task, query, None).expect("scored");
+                let mut all: Vec<Found> = (0..)
+                    .zip(scores.iter().zip(&*index.byte_ranks))
+                    .map(|(document, (&score, &order))| Found { score, order, document })
+                    .collect();
+                all.sort_by(best_first);
+                all.truncate(DEPTH);
+                assert_eq!(*found, all, "{documents} documents");
+            }
+        }
     }
 }

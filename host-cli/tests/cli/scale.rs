@@ -45,7 +45,7 @@ fn any_number_of_threads_gives_the_same_bytes() {
 fn any_number_of_threads_shares_a_step_to_the_same_bytes() {
     let folder = Folder::new();
     // Large enough for a step to be shared, and a corpus of more than one block.
-    folder.run("synthesize --queries 200 --documents 600 --dim 130 -o set").assert().success();
+    folder.run("synthesize --queries 200 --documents 600 --dim 200 -o set").assert().success();
     for negatives in ["in-batch", "positives", "corpus"] {
         let train = |threads: usize| {
             folder
