@@ -64,7 +64,7 @@ impl PartialEq for Graded<'_> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct GradedLists {
     documents: Vec<u32>,
-    /// The grade of each document, from the first on that is not 1.
+    /// The grade of each document, once one is not 1.
     grades: Vec<f64>,
     /// Where each list ends among the documents.
     ends: Ends,

@@ -1,6 +1,5 @@
 //! Ranks a corpus for every query of a task, through an adapter or without one.
 
-use core::cmp::Ordering;
 use core::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -231,13 +230,7 @@ impl Index {
             Ok(())
         })?;
         for (query, best) in (first..).zip(best) {
-            // `into_sorted` has to do without the standard library, whose sort is faster.
-            let mut best = best.into_unsorted();
-            if best.len() > depth {
-                best.select_nth_unstable_by(depth, best_first);
-                best = &mut best[..depth];
-            }
-            best.sort_unstable_by(best_first);
+            let best = best.into_best(depth);
             let itself =
                 self.rules.ignore_self.then(|| task.corpus().index_of(task.query(query).id)).flatten();
             match best.iter().position(|found| Some(found.document) == itself) {
@@ -309,15 +302,6 @@ impl Index {
     }
 }
 
-/// The order of a ranking.
-fn best_first(a: &Found, b: &Found) -> Ordering {
-    match (a.is_before(b), b.is_before(a)) {
-        (true, _) => Ordering::Less,
-        (_, true) => Ordering::Greater,
-        _ => Ordering::Equal,
-    }
-}
-
 /// The buffers of one thread.
 #[derive(Default)]
 struct Workspace {
@@ -378,6 +362,7 @@ mod tests {
             let task = task(documents);
             let index = Index::new(task.corpus(), Level::detect()).expect("an index");
             let ranked = index.rank_with_scores(&task, None).expect("ranked");
+            let best_first = |a: &Found, b: &Found| b.score.total_cmp(&a.score).then(a.order.cmp(&b.order));
             for (query, found) in ranked.iter().enumerate() {
                 let scores = index.scores(&task, query, None).expect("scored");
                 let mut all: Vec<Found> = (0..)

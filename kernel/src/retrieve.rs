@@ -1,5 +1,8 @@
 //! Scores of documents for transformed queries, and the best of them.
 
+#[cfg(feature = "std")]
+use core::cmp::Ordering;
+
 use crate::error::Error;
 use crate::lanes::{LANES, Lanes, check_dim, check_len, panel_len};
 use crate::math;
@@ -191,21 +194,42 @@ impl<'a> TopK<'a> {
 
     /// The documents held, the best first.
     #[must_use]
-    pub fn into_sorted(mut self) -> &'a [Found] {
+    pub fn into_sorted(self) -> &'a [Found] {
         let held = self.len;
-        // The worst of those that are left goes behind them.
+        self.into_best(held)
+    }
+
+    /// The best `count` of the documents held, or all if there are fewer, the best first. Where few more are offered than are
+    /// wanted, it is cheaper to hold them all until now than to put each good one in place of the worst.
+    #[cfg(feature = "std")]
+    #[must_use]
+    pub fn into_best(self, count: usize) -> &'a [Found] {
+        let best_first = |a: &Found, b: &Found| match (a.is_before(b), b.is_before(a)) {
+            (true, _) => Ordering::Less,
+            (_, true) => Ordering::Greater,
+            _ => Ordering::Equal,
+        };
+        let held = self.storage.get_mut(..self.len).unwrap_or_default();
+        if count < held.len() {
+            held.select_nth_unstable_by(count, best_first);
+        }
+        let best = held.get_mut(..count.min(self.len)).unwrap_or_default();
+        best.sort_unstable_by(best_first);
+        best
+    }
+
+    /// The best `count` of the documents held, or all if there are fewer, the best first.
+    #[cfg(not(feature = "std"))]
+    #[must_use]
+    pub fn into_best(mut self, count: usize) -> &'a [Found] {
+        let held = self.len;
+        // The worst of those that are left goes behind them. The standard sort is faster, and larger than a device's whole search.
         while let Some([worst, .., last]) = self.storage.get_mut(..self.len) {
             let displaced = core::mem::replace(last, *worst);
             self.len -= 1;
             self.replace_worst(displaced);
         }
-        self.storage.get(..held).unwrap_or_default()
-    }
-
-    /// The documents held, in no order: for callers with a sort of their own.
-    #[must_use]
-    pub fn into_unsorted(self) -> &'a mut [Found] {
-        self.storage.get_mut(..self.len).unwrap_or_default()
+        self.storage.get(..count.min(held)).unwrap_or_default()
     }
 
     /// Puts a document in place of the worst.

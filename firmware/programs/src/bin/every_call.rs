@@ -211,8 +211,8 @@ fn retrieval(buffers: &mut Buffers) -> Result<(), Error> {
     search(level(), part(query), int8, any(), Some(order), &mut other)?;
     let mut both = [best, other];
     offer_block(level(), part(scores), order, any(), part(&mut both))?;
-    let [sorted, unsorted] = both;
-    black_box((sorted.threshold(), sorted.into_sorted(), unsorted.into_unsorted()));
+    let [sorted, few] = both;
+    black_box((sorted.threshold(), sorted.into_sorted(), few.into_best(any())));
     Ok(())
 }
 
