@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from seed_parquet import parquet_files
+from seed_parquet import parquet_files, varint
 
 LANES = 16
 
@@ -23,15 +23,6 @@ LANES = 16
 def text(value: str) -> bytes:
     data = value.encode()
     return varint(len(data)) + data
-
-
-def varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def floats(values: list[float]) -> bytes:

@@ -16,7 +16,8 @@ class Long(int):
     """A number of 64 bits."""
 
 
-def digits(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """Seven bits a byte, as Thrift has it and adapter files too."""
     out = bytearray()
     while value > 127:
         out.append(value & 127 | 128)
@@ -28,9 +29,9 @@ def thrift(value: object) -> bytes:
     """A field's value: a number, a text, a struct of fields by their numbers, a list of one of these."""
     match value:
         case int():
-            return digits(value << 1 if value >= 0 else (-value << 1) - 1)
+            return varint(value << 1 if value >= 0 else (-value << 1) - 1)
         case bytes():
-            return digits(len(value)) + value
+            return varint(len(value)) + value
         case list():
             assert len(value) < 15
             return bytes([len(value) << 4 | kind(value[0])]) + b"".join(map(thrift, value))
@@ -53,7 +54,7 @@ def levels(runs: bytes) -> bytes:
 def differences(numbers: list[int]) -> bytes:
     """DELTA_BINARY_PACKED: one block of four parts of 32 numbers, the first of 8 bits and the others of none."""
     steps = [b - a for a, b in zip(numbers, numbers[1:])]
-    header = digits(128) + digits(4) + digits(len(numbers)) + thrift(numbers[0])
+    header = varint(128) + varint(4) + varint(len(numbers)) + thrift(numbers[0])
     packed = bytes(step - min(steps) for step in steps).ljust(32, b"\0")
     return header + thrift(min(steps)) + bytes([8, 0, 0, 0]) + packed
 
