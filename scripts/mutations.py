@@ -66,8 +66,22 @@ FAULTS = {
         "kernel/src/schedule.rs", "return ratio(step, self.warmup);", "return ratio(step + 1, self.warmup);"),
     "bias column missing in the Gram norm": (
         "kernel/src/train/norm.rs",
-        "                if shape.bias {\n                    k = s.fma",
-        "                if false {\n                    k = s.fma"),
+        "        if bias {\n            for k in &mut k {",
+        "        if false {\n            for k in &mut k {"),
+    "a Gram block that should be turned over is not": (
+        "kernel/src/train/norm.rs", "block_to_lanes(s, &turned, block);", "*block = turned;"),
+    "Gram products of a later panel added first": (
+        "kernel/src/train/norm.rs", "for before in [true, false] {", "for before in [false, true] {"),
+    "the other panels of a group are the first": (
+        "kernel/src/tile.rs",
+        "        for (lanes, panel) in lanes.iter_mut().zip(panels) {",
+        "        for (lanes, panel) in lanes.iter_mut().zip([panels[0]; P]) {"),
+    "chains of a later block begun anew": (
+        "kernel/src/tile.rs", "let acc = if begun {", "let acc = if false {"),
+    "ln of a subnormal number not scaled": (
+        "kernel/src/math.rs", "        if !x.is_normal() || x < 0.0 {", "        if x <= 0.0 || !x.is_finite() {"),
+    "the last panel's outputs one row late": (
+        "kernel/src/linear.rs", "let start = row * out_dim + first;", "let start = (row + 1) * out_dim + first;"),
     "a panel emitted as its neighbour": (
         "kernel/src/tile.rs",
         "rows_ladder(s, [a, b], rows, depth, |p, c, acc| emit(first + p, c, acc));",

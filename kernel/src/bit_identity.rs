@@ -173,7 +173,7 @@ fn a_score_that_is_no_number_is_refused_wherever_it_stands() {
 fn forward_at_every_length() {
     on_every_level!(level => {
         for in_dim in (1..=33).chain([64, 100]) {
-            for (out_dim, rows, bias) in [(1, 1, false), (in_dim, 3, true), (33, 1, true), (70, 9, false)] {
+            for (out_dim, rows, bias) in [(1, 1, false), (in_dim, 3, true), (33, 1, true), (70, 9, false), (220, 1, false), (408, 1, true), (48, 26, false)] {
                 check_forward(level, in_dim, out_dim, bias, &ordinary_values(rows * in_dim, 3), 5);
             }
         }
@@ -279,32 +279,51 @@ proptest! {
     }
 
     #[test]
-    fn columns_of_any_bits(cols in 1usize..40, depth in 1usize..20, values in any_values(20 * (LANES + 40))) {
-        let panel = columns(&values[..depth * LANES]);
-        let rows = &values[20 * LANES..][..depth * cols];
-        let expected: Vec<f32> = (0..cols).flat_map(|c| (0..LANES).map({
-            let panel = &panel;
-            move |l| (0..depth).fold(0.0, |acc, i| math::fma(panel[i].0[l], rows[i * cols + c], acc))
-        })).collect();
+    fn columns_of_any_bits(cols in 1usize..40, depth in 1usize..20, values in any_values(20 * (3 * LANES + 40))) {
+        let panels = [0, 1, 2].map(|p| columns(&values[p * depth * LANES..][..depth * LANES]));
+        let rows = &values[20 * 3 * LANES..][..depth * cols];
+        let expected = panels.each_ref().map(|panel| (0..cols).flat_map(|c| (0..LANES).map(move |l| {
+            (0..depth).fold(0.0, |acc, i| math::fma(panel[i].0[l], rows[i * cols + c], acc))
+        })).collect::<Vec<f32>>());
         on_every_level!(level => {
-            let mut found = vec![Lanes::ZERO; cols];
+            let mut alone = vec![Lanes::ZERO; cols];
+            let mut together = [alone.clone(), alone.clone(), alone.clone()];
+            // The same chains, broken off and gone on with.
+            let mut continued = vec![Lanes([9.0; LANES]); cols];
             let mut tile = vec![Lanes::ZERO; depth];
+            let middle = depth / 2;
             for first in (0..cols).step_by(LANES) {
                 pack_columns(rows, cols, first, &mut tile);
-                dispatch!(level, s => product_columns(s, &panel, &tile, first, cols, &mut Store(&mut found)));
-            }
-            assert_same(&found.iter().flat_map(|lanes| lanes.0).collect::<Vec<_>>(), &expected);
-            // The same chains, broken off and gone on with.
-            let mut found = vec![Lanes::ZERO; cols];
-            for (columns, first) in found.chunks_mut(LANES).zip((0..).step_by(LANES)) {
-                pack_columns(rows, cols, first, &mut tile);
-                let middle = depth / 2;
+                let continued = &mut continued[first..cols.min(first + LANES)];
+                let mut sinks = together.each_mut().map(|columns| Store(columns));
+                let panels = panels.each_ref().map(|panel| &panel[..]);
                 dispatch!(level, s => {
-                    accumulate_columns(s, &panel[..middle], &tile[..middle], columns);
-                    accumulate_columns(s, &panel[middle..], &tile[middle..], columns);
+                    product_columns(s, [panels[0]], &tile, first, cols, &mut [Store(&mut alone)]);
+                    product_columns(s, panels, &tile, first, cols, &mut sinks);
+                    accumulate_columns(s, &panels[0][..middle], &tile[..middle], continued, false);
+                    accumulate_columns(s, &panels[0][middle..], &tile[middle..], continued, true);
                 });
             }
-            assert_same(&found.iter().flat_map(|lanes| lanes.0).collect::<Vec<_>>(), &expected);
+            let [first, second, third] = &together;
+            let compared = [(&alone, 0), (&continued, 0), (first, 0), (second, 1), (third, 2)];
+            for (found, panel) in compared {
+                assert_same(&found.iter().flat_map(|lanes| lanes.0).collect::<Vec<_>>(), &expected[panel]);
+            }
+        });
+    }
+
+    #[test]
+    fn ln_equals_its_definition(values in any_values(LANES), exact in 0usize..LANES) {
+        // Of sixteen values of any bits hardly one is an ordinary one.
+        let ordinary: Vec<f32> = values.iter().map(|x| f32::from_bits(x.to_bits() & 0x3fff_ffff | 0x0080_0000)).collect();
+        let mut near_one = ordinary.clone();
+        near_one[exact] = 1.0;
+        on_every_level!(level => {
+            for values in [&values, &ordinary, &near_one] {
+                let x = Lanes(values.as_slice().try_into().unwrap());
+                let found = dispatch!(level, s => math::ln_lanes(s, &x));
+                assert_same(&found.0, &x.0.map(math::ln));
+            }
         });
     }
 
@@ -759,6 +778,9 @@ fn steps_at_larger_shapes_in_both_forms_of_the_norm() {
     check_steps(Case { rows: 20, candidates: 40, in_dim: 50, out_dim: 70, bias: true, masked: true, ..BASE });
     check_steps(Case { rows: 21, candidates: 40, in_dim: 50, out_dim: 70, bias: true, masked: true, ..BASE });
     check_steps(Case { rows: 64, candidates: 64, in_dim: 96, out_dim: 96, ..BASE });
+    // Gram products of three and four panels of queries with one another, shared by up to three threads.
+    check_steps(Case { rows: 35, candidates: 20, in_dim: 154, out_dim: 20, bias: true, ..BASE });
+    check_steps(Case { rows: 64, candidates: 10, in_dim: 512, out_dim: 18, ..BASE });
     // Tiles of sixteen columns which wait for one another, with the diagonal in some of them.
     for (anchor, rows) in [(0, 1), (1, 10), (2, 16), (1, 20)] {
         let dims = Case { in_dim: 70, out_dim: 53, bias: anchor == 2, ..BASE };

@@ -190,12 +190,13 @@ pub(crate) fn sweep_sums<S: Simd>(
 #[inline(always)]
 pub(crate) fn finish_sums<S: Simd>(s: S, rows: &PanelRows<'_>, state: &mut SoftmaxState) -> Lanes {
     let mut losses = Lanes::ZERO;
+    let logarithms = math::ln_lanes(s, &state.sum);
     for (lane, &weight) in rows.weights.iter().take(LANES).enumerate() {
         if rows.live & (1 << lane) == 0 {
             continue;
         }
         let of = |lanes: &Lanes| lanes.0.get(lane).copied().unwrap_or(0.0);
-        let loss = weight * ((of(&state.max) - of(&state.target_score)) + math::ln(of(&state.sum)));
+        let loss = weight * ((of(&state.max) - of(&state.target_score)) + of(&logarithms));
         set(&mut losses, lane, loss);
         set(&mut state.factor, lane, (weight * rows.scale) / rows.total_weight);
     }

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::forward::forward;
 use crate::lanes::{LANES, Lanes, MAX_DIM, PanelMatrix, check_dim, check_len, panel_len, panels};
-use crate::simd::{Level, check_subnormals, dispatch};
+use crate::simd::{Level, Scalar, Simd as _, check_subnormals, dispatch};
 use crate::transform::Transform;
 
 /// How many [`Lanes`] the weight of a dense adapter takes; the bias, if any, is its last column.
@@ -281,11 +281,33 @@ fn apply_rows(
     outputs: &mut [f32],
     out_dim: usize,
 ) {
-    dispatch!(level, s => forward(s, weight, in_dim, bias, queries, |panel, row, acc| {
+    // A panel that is not full is written by a function of its own: with a choice between the two ways for each output, the
+    // loops around it find too few registers and take half as long again. Where there are no such loops, it writes all.
+    let full = if Scalar::WHOLE_CHAINS { 0 } else { out_dim / LANES };
+    let (weight, rest) = weight.split_at((full * (in_dim + usize::from(bias))).min(weight.len()));
+    if full > 0 {
+        dispatch!(level, s => {
+            forward(
+                s,
+                weight,
+                in_dim,
+                bias,
+                queries,
+                #[inline(always)]
+                |panel, row, acc| {
+                    let place = outputs.get_mut(row * out_dim + panel * LANES..);
+                    if let Some(place) = place.and_then(|rest| rest.first_chunk_mut()) {
+                        *place = s.to_lanes(acc).0;
+                    }
+                },
+            );
+        });
+    }
+    dispatch!(level, s => forward(s, rest, in_dim, bias, queries, |panel, row, acc| {
         let lanes = s.to_lanes(acc);
-        let start = row * out_dim + panel * LANES;
-        let width = (out_dim - panel * LANES).min(LANES);
-        if let Some(place) = outputs.get_mut(start..start + width) {
+        let first = (full + panel) * LANES;
+        let start = row * out_dim + first;
+        if let Some(place) = outputs.get_mut(start..start + (out_dim - first).min(LANES)) {
             for (value, lane) in place.iter_mut().zip(lanes.0) {
                 *value = lane;
             }

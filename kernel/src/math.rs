@@ -141,11 +141,8 @@ pub fn ln(x: f32) -> f32 {
     }
     // A subnormal is scaled by 2²⁵ first.
     let (x, scaled) = if x < f32::MIN_POSITIVE { (x * 33_554_432.0, 25) } else { (x, 0) };
-    // x = m · 2ᵉ with √½ ≤ m < √2.
-    let offset = x.to_bits().wrapping_sub(SQRT_HALF_BITS);
-    let exponent = (offset.cast_signed() >> 23) - scaled;
-    let m = f32::from_bits((offset & 0x007f_ffff).wrapping_add(SQRT_HALF_BITS));
-    let f = m - 1.0;
+    let (f, exponent) = split_about_one(x);
+    let exponent = exponent - scaled;
     let [c0, c1, c2, c3, c4, c5, c6, c7] = LN_POLY;
     let poly = fma(fma(fma(fma(fma(fma(fma(c7, f, c6), f, c5), f, c4), f, c3), f, c2), f, c1), f, c0);
     let tail = (f * f) * fma(f, poly, -0.5);
@@ -155,6 +152,14 @@ pub fn ln(x: f32) -> f32 {
     let high = leading + f;
     let low = if exponent == 0 { 0.0 } else { f - (high - leading) };
     high + fma(e, LN_2_LO, tail + low)
+}
+
+/// `f` and `e` with `x = (1 + f) · 2ᵉ` and √½ ≤ 1 + f < √2, for a positive normal number.
+#[inline]
+fn split_about_one(x: f32) -> (f32, i32) {
+    let offset = x.to_bits().wrapping_sub(SQRT_HALF_BITS);
+    let m = f32::from_bits((offset & 0x007f_ffff).wrapping_add(SQRT_HALF_BITS));
+    (m - 1.0, offset.cast_signed() >> 23)
 }
 
 /// An integer of at most 24 bits as `f32`, exactly.
@@ -223,6 +228,47 @@ pub(crate) fn exp_lanes<S: Simd>(s: S, x: S::F32) -> S::F32 {
     let exp_r = s.add(high, s.fma(s.mul(r, r), poly, low));
     let (first, second) = s.split_power_of_two(rounded, ROUND.to_bits().cast_signed());
     s.mul(s.mul(exp_r, first), second)
+}
+
+/// [`ln`] on sixteen lanes.
+#[cfg(feature = "train")]
+#[inline(always)]
+pub(crate) fn ln_lanes<S: Simd>(s: S, x: &Lanes) -> Lanes {
+    if S::WHOLE_CHAINS {
+        let mut out = *x;
+        for value in &mut out.0 {
+            *value = ln(*value);
+        }
+        return out;
+    }
+    let (mut f, mut e, mut others) = (Lanes::ZERO, Lanes::ZERO, 0_u16);
+    for (lane, ((f, e), &x)) in f.0.iter_mut().zip(&mut e.0).zip(&x.0).enumerate() {
+        if !x.is_normal() || x < 0.0 {
+            others |= 1 << lane;
+            continue;
+        }
+        let exponent;
+        (*f, exponent) = split_about_one(x);
+        *e = f32_from_small(exponent);
+    }
+    let (f, e) = (s.load(&f), s.load(&e));
+    let [c0, c1, c2, c3, c4, c5, c6, c7] = LN_POLY;
+    let mut poly = s.splat(c7);
+    for c in [c6, c5, c4, c3, c2, c1, c0] {
+        poly = s.fma(poly, f, s.splat(c));
+    }
+    let tail = s.mul(s.mul(f, f), s.fma(f, poly, s.splat(-0.5)));
+    let leading = s.mul(e, s.splat(LN_2_HI));
+    let high = s.add(leading, f);
+    // Where e is 0 this is 0 too.
+    let low = s.sub(f, s.sub(high, leading));
+    let mut out = s.to_lanes(s.add(high, s.fma(e, s.splat(LN_2_LO), s.add(tail, low))));
+    for (lane, (out, &x)) in out.0.iter_mut().zip(&x.0).enumerate() {
+        if others & (1 << lane) != 0 {
+            *out = ln(x);
+        }
+    }
+    out
 }
 
 #[cfg(test)]

@@ -95,11 +95,19 @@ pub fn score_documents(
 #[inline(always)]
 fn score_panels<S: Simd>(s: S, panels: &[Lanes], documents: &[f32], dim: usize, scores: &mut [Lanes]) {
     let candidates = documents.len() / dim.max(1);
-    product_rows(s, panels, dim, documents, dim, |panel, candidate, acc| {
-        if let Some(place) = scores.get_mut(panel * candidates + candidate) {
-            *place = s.to_lanes(acc);
-        }
-    });
+    product_rows(
+        s,
+        panels,
+        dim,
+        documents,
+        dim,
+        #[inline(always)]
+        |panel, candidate, acc| {
+            if let Some(place) = scores.get_mut(panel * candidates + candidate) {
+                *place = s.to_lanes(acc);
+            }
+        },
+    );
 }
 
 /// The definition of one cosine: both rows normalised before.

@@ -36,10 +36,19 @@ pub(crate) fn product_rows<S: Simd>(
     let mut first = 0;
     // A matrix-vector product has too few chains in one panel to hide the latency of fma: take several panels.
     if rows.len() == depth {
-        while let Some([a, b, c, d]) = group(panels, stride, depth, first) {
-            rows_tile(s, [a, b, c, d], [rows], |p, _, acc| emit(first + p, 0, acc));
-            first += 4;
+        macro_rules! rung {
+            ($P:literal) => {
+                while let Some(group) = group::<$P>(panels, stride, depth, first) {
+                    rows_tile(s, group, [rows], |p, _, acc| emit(first + p, 0, acc));
+                    first += $P;
+                }
+            };
         }
+        if S::WIDE {
+            rung!(12);
+            rung!(8);
+        }
+        rung!(4);
     }
     if S::WIDE {
         while let Some([a, b]) = group(panels, stride, depth, first) {
@@ -181,12 +190,14 @@ impl<S: Simd> Sink<S> for Store<'_> {
     }
 }
 
-/// Runs `$rung!(R)` for each number of columns that a level takes at a time, the largest first.
+/// Runs `$rung!(R)` for each number of columns that a level takes at a time with `$P` panels, the largest first.
 #[cfg(feature = "train")]
 macro_rules! at_every_width {
-    ($S:ident, $rung:ident) => {
+    ($S:ident, $P:expr, $rung:ident) => {
         if $S::WIDE {
-            $rung!(16);
+            if $P == 1 {
+                $rung!(16);
+            }
             $rung!(8);
         } else if !$S::WHOLE_CHAINS {
             $rung!(6);
@@ -198,80 +209,103 @@ macro_rules! at_every_width {
     };
 }
 
-/// Puts `Σᵢ panel[i] · tile[i].lane(c)` as column `first + c` into `sink`, for up to sixteen columns, those below `cols`.
+/// Puts `Σᵢ panels[p][i] · tile[i].lane(c)` as column `first + c` into `sinks[p]`, for up to sixteen columns, those below
+/// `cols`.
 ///
-/// `tile` holds sixteen columns of a matrix with `panel.len()` rows, packed one row after the other.
+/// `tile` holds sixteen columns of a matrix, packed one row after the other, with as many rows as each panel has columns.
 #[cfg(feature = "train")]
 #[inline(always)]
-pub(crate) fn product_columns<S: Simd>(
+pub(crate) fn product_columns<S: Simd, const P: usize>(
     s: S,
-    panel: &[Lanes],
+    panels: [&[Lanes]; P],
     tile: &[Lanes],
     first: usize,
     cols: usize,
-    sink: &mut impl Sink<S>,
+    sinks: &mut [impl Sink<S>; P],
 ) {
     let width = cols.saturating_sub(first).min(LANES);
     let mut done = 0;
     macro_rules! rung {
         ($R:literal) => {
             while width - done >= $R {
-                sink.put(s, first + done, columns_tile::<S, $R>(s, panel, tile, done));
+                let results = columns_tile::<S, P, $R>(s, panels, tile, done, [[s.splat(0.0); $R]; P]);
+                for (sink, values) in sinks.iter_mut().zip(results) {
+                    sink.put(s, first + done, values);
+                }
                 done += $R;
             }
         };
     }
-    at_every_width!(S, rung);
+    at_every_width!(S, P, rung);
 }
 
-/// `R` chains over the rows of a tile, for its columns `first .. first + R`.
+/// Goes on with `P × R` chains over the rows of a tile, for its columns `first .. first + R`.
+///
+/// Sixteen chains of one panel read seventeen operands a row, more than many a processor reads while it multiplies; three
+/// panels share each scalar, so that twenty-four chains read eleven.
 #[cfg(feature = "train")]
 #[inline(always)]
-pub(crate) fn columns_tile<S: Simd, const R: usize>(
+pub(crate) fn columns_tile<S: Simd, const P: usize, const R: usize>(
     s: S,
-    panel: &[Lanes],
+    panels: [&[Lanes]; P],
     tile: &[Lanes],
     first: usize,
-) -> [S::F32; R] {
-    columns_tile_from(s, panel, tile, first, [s.splat(0.0); R])
-}
-
-/// [`columns_tile`] that goes on with chains begun before.
-#[cfg(feature = "train")]
-#[inline(always)]
-fn columns_tile_from<S: Simd, const R: usize>(
-    s: S,
-    panel: &[Lanes],
-    tile: &[Lanes],
-    first: usize,
-    mut acc: [S::F32; R],
-) -> [S::F32; R] {
+    mut acc: [[S::F32; R]; P],
+) -> [[S::F32; R]; P] {
     if S::WHOLE_CHAINS {
-        for (chain, column) in acc.iter_mut().zip(first..) {
-            *chain = s.chain_columns(panel, tile, column, *chain);
+        for (chains, panel) in acc.iter_mut().zip(panels) {
+            for (chain, column) in chains.iter_mut().zip(first..) {
+                *chain = s.chain_columns(panel, tile, column, *chain);
+            }
         }
         return acc;
     }
-    for (column, row) in panel.iter().zip(tile) {
+    if let ([panel], [chains]) = (panels.as_slice(), acc.as_mut_slice()) {
+        for (column, row) in panel.iter().zip(tile) {
+            let Some(scalars) = row.0.get(first..).and_then(|row| row.first_chunk::<R>()) else { continue };
+            let lanes = s.load(column);
+            for (chain, &scalar) in chains.iter_mut().zip(scalars) {
+                *chain = s.fma(lanes, s.splat(scalar), *chain);
+            }
+        }
+        return acc;
+    }
+    // Lets the compiler see that no index below can be out of bounds.
+    if panels.iter().any(|panel| panel.len() != tile.len()) {
+        return acc;
+    }
+    for (i, row) in tile.iter().enumerate() {
         let Some(scalars) = row.0.get(first..).and_then(|row| row.first_chunk::<R>()) else { continue };
-        let lanes = s.load(column);
-        for (chain, &scalar) in acc.iter_mut().zip(scalars) {
-            *chain = s.fma(lanes, s.splat(scalar), *chain);
+        let mut lanes = [s.splat(0.0); P];
+        for (lanes, panel) in lanes.iter_mut().zip(panels) {
+            *lanes = s.load(&panel[i]);
+        }
+        for (r, &scalar) in scalars.iter().enumerate() {
+            let scalar = s.splat(scalar);
+            for (chains, lanes) in acc.iter_mut().zip(lanes) {
+                chains[r] = s.fma(lanes, scalar, chains[r]);
+            }
         }
     }
     acc
 }
 
-/// Goes on with the chains in `columns`, up to sixteen, over the rows of a tile: `columns[c] += Σᵢ panel[i] · tile[i].lane(c)`.
+/// `columns[c] += Σᵢ panel[i] · tile[i].lane(c)`, up to sixteen columns; their chains begin here, or go on if they are `begun`.
 #[cfg(feature = "train")]
 #[inline(always)]
-pub(crate) fn accumulate_columns<S: Simd>(s: S, panel: &[Lanes], tile: &[Lanes], columns: &mut [Lanes]) {
+pub(crate) fn accumulate_columns<S: Simd>(
+    s: S,
+    panel: &[Lanes],
+    tile: &[Lanes],
+    columns: &mut [Lanes],
+    begun: bool,
+) {
     let mut done = 0;
     macro_rules! rung {
         ($R:literal) => {
             while let Some(chains) = columns.get_mut(done..).and_then(|rest| rest.first_chunk_mut::<$R>()) {
-                let acc = chains.map(|chain| s.load(&chain));
-                let acc = columns_tile_from::<S, $R>(s, panel, tile, done, acc);
+                let acc = if begun { chains.map(|chain| s.load(&chain)) } else { [s.splat(0.0); $R] };
+                let [acc] = columns_tile(s, [panel], tile, done, [acc]);
                 for (chain, value) in chains.iter_mut().zip(acc) {
                     *chain = s.to_lanes(value);
                 }
@@ -279,7 +313,7 @@ pub(crate) fn accumulate_columns<S: Simd>(s: S, panel: &[Lanes], tile: &[Lanes],
             }
         };
     }
-    at_every_width!(S, rung);
+    at_every_width!(S, 1, rung);
 }
 
 /// How many rows ahead a tile that lies in the second-level cache is asked for: about as long as that takes.
@@ -301,14 +335,14 @@ pub(crate) fn columns_tile_beside<S: Simd>(
 ) -> [S::F32; LANES] {
     let rows = panel.len().min(tile.len());
     let mut acc = [s.splat(0.0); LANES];
-    // Spreads the calls evenly: with `r` rows begun, `16 r / rows` of them are done.
-    let (mut due, mut c) = (0, 0);
-    for (column, row) in panel.iter().zip(tile) {
-        due += LANES;
-        while due >= rows && c < LANES {
-            due -= rows;
+    // Spreads the calls evenly: call `c` comes before the row with which `(c + 1) / 16` of all rows are begun.
+    let due = |c: usize| ((c + 1) * rows).div_ceil(LANES);
+    let (mut c, mut next) = (0, due(0));
+    for (i, (column, row)) in (1..).zip(panel.iter().zip(tile)) {
+        while i == next {
             beside(c);
             c += 1;
+            next = due(c);
         }
         prefetch(row, ROWS_AHEAD);
         let lanes = s.load(column);

@@ -6,44 +6,40 @@ use crate::math;
 use crate::simd::Simd;
 use crate::tile::{Sink, product_columns};
 
-/// Sizes of a group of the operand, in [`Lanes`]: 32 KiB stay in a first-level cache while the gradient is stored; where the
-/// weight is updated as well, 256 KiB in a second-level cache let `W`, `m` and `v` be passed over in longer runs.
-pub(super) const STORED_GROUP: usize = 512;
-pub(super) const UPDATED_GROUP: usize = 4096;
+/// The size of a group of the operand, in [`Lanes`]: 256 KiB, which stay in a second-level cache while all panels pass over
+/// them in long runs.
+const GROUP: usize = 4096;
 
-/// The packed operand in groups of about `len` that stay in a cache while all panels pass over them, each with its first
-/// column.
-pub(super) fn operand_groups(
-    shape: Shape,
-    operand: &[Lanes],
-    len: usize,
-) -> impl Iterator<Item = (&[Lanes], usize)> {
-    let tiles = (len / shape.rows.max(1)).max(1);
+/// The packed operand in groups that stay in a cache while all panels pass over them, each with its first column.
+pub(super) fn operand_groups(shape: Shape, operand: &[Lanes]) -> impl Iterator<Item = (&[Lanes], usize)> {
+    let tiles = (GROUP / shape.rows.max(1)).max(1);
     let groups = operand.chunks((tiles * shape.rows).max(1)).enumerate();
     groups.map(move |(index, group)| (group, index * tiles * LANES))
 }
 
-/// Columns of `dW` of one panel, those of one group from column `first` on; behind the last group the bias.
+/// Columns of `dW` of `P` panels, those of one group from column `first` on; behind the last group the bias.
 #[inline(always)]
-pub(super) fn d_weight<S: Simd>(
+pub(super) fn d_weight<S: Simd, const P: usize>(
     s: S,
     shape: Shape,
-    d_output: &[Lanes],
+    d_outputs: [&[Lanes]; P],
     group: &[Lanes],
     first: usize,
-    sink: &mut impl Sink<S>,
+    sinks: &mut [impl Sink<S>; P],
 ) {
     let mut column = first;
     for tile in group.chunks_exact(shape.rows.max(1)) {
-        product_columns(s, d_output, tile, column, shape.in_dim, sink);
+        product_columns(s, d_outputs, tile, column, shape.in_dim, sinks);
         column += LANES;
     }
     if shape.bias && column >= shape.in_dim {
-        let mut acc = s.splat(0.0);
-        for query in d_output {
-            acc = s.fma(s.load(query), s.splat(1.0), acc);
+        for (d_output, sink) in d_outputs.into_iter().zip(sinks) {
+            let mut acc = s.splat(0.0);
+            for query in d_output {
+                acc = s.fma(s.load(query), s.splat(1.0), acc);
+            }
+            sink.put(s, shape.in_dim, [acc]);
         }
-        sink.put(s, shape.in_dim, [acc]);
     }
 }
 

@@ -1,14 +1,15 @@
 //! The global norm of the gradient: from two Gram matrices, with no gradient stored, or from its elements.
 
 use super::Shape;
-use super::gradient::{STORED_GROUP, d_weight, operand_groups};
+use super::gradient::{d_weight, operand_groups};
 use super::scratch::Scratch;
 use super::team::{Join, Phase, run, split};
 use crate::error::Error;
 use crate::lanes::{LANES, Lanes, flat, panels};
 use crate::math;
-use crate::simd::{Simd, dispatch};
+use crate::simd::{Scalar, Simd, dispatch};
 use crate::tile::{Sink, Store, columns_tile};
+use crate::transpose::block_to_lanes;
 
 /// How the global norm of the gradient is computed; a function of the shape alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,44 +75,119 @@ impl Phase for Gram<'_> {
 
     fn run(self) {
         let Self { shape, d_output, operand, first_panel, sums } = self;
-        for (place, panel) in sums.iter_mut().zip(first_panel..) {
-            *place = dispatch!(shape.level, s => gram_panel(s, shape, d_output, operand, panel));
+        sums.fill(Lanes::ZERO);
+        let (first, end, all) = (first_panel, first_panel + sums.len(), panels(shape.rows));
+        if Scalar::WHOLE_CHAINS {
+            for (sums, i) in sums.iter_mut().zip(first..) {
+                for j in 0..all {
+                    let block = GramBlock { shape, d_output, operand, i, j };
+                    dispatch!(shape.level, s => block.add_each(s, sums));
+                }
+            }
+            return;
+        }
+        // Both matrices are symmetric: of two panels that are here both, the second gets from the first what it needs of
+        // it. Panels before these come first, so that every chain ascends.
+        for before in [true, false] {
+            for i in first..end {
+                for j in if before { 0..first } else { i..all } {
+                    let block = GramBlock { shape, d_output, operand, i, j };
+                    let (to_i, to_j) = sums.split_at_mut((i - first + 1).min(sums.len()));
+                    let Some(to_i) = to_i.last_mut() else { continue };
+                    let to_j = if j > i { to_j.get_mut(j - i - 1) } else { None };
+                    dispatch!(shape.level, s => block.add(s, to_i, to_j));
+                }
+            }
         }
     }
 }
 
-/// Sixteen rows of the Gram product: a chain over `j` of `Aᵢⱼ × Kᵢⱼ`.
-#[inline(always)]
-fn gram_panel<S: Simd>(s: S, shape: Shape, d_output: &[Lanes], operand: &[Lanes], panel: usize) -> Lanes {
-    let d_panel = |p: usize| panel_of(d_output, shape.out_dim, p);
-    let operand_panel = |p: usize| panel_of(operand, shape.in_dim, p);
-    let mut g = s.splat(0.0);
-    let mut j = 0;
-    macro_rules! tile {
-        ($R:literal) => {{
-            // Tiles do not cross a panel of `j`: 16 is a multiple of R. Of a tile that reaches past the last row, what is past it
-            // is left out: that costs less than a tile of one row, which would wait for its own results.
-            let (other, lane) = (j / LANES, j % LANES);
-            let a = columns_tile::<S, $R>(s, d_panel(panel), d_panel(other), lane);
-            let k = columns_tile::<S, $R>(s, operand_panel(panel), operand_panel(other), lane);
-            for (a, mut k) in a.into_iter().zip(k).take(shape.rows - j) {
-                if shape.bias {
-                    k = s.fma(s.splat(1.0), s.splat(1.0), k);
+/// Sixteen rows `i` of the Gram products and sixteen `j`.
+struct GramBlock<'a> {
+    shape: Shape,
+    d_output: &'a [Lanes],
+    operand: &'a [Lanes],
+    /// The panel of the rows in the lanes.
+    i: usize,
+    /// The panel of the others.
+    j: usize,
+}
+
+impl GramBlock<'_> {
+    /// Goes on with the chains over `j` of `Aᵢⱼ × Kᵢⱼ` for rows `i`, and over `i` for rows `j` if they are wanted too.
+    #[inline(always)]
+    fn add<S: Simd>(self, s: S, to_i: &mut Lanes, to_j: Option<&mut Lanes>) {
+        let rows = self.rows();
+        let mut g = s.load(to_i);
+        let (mut a, mut k) = ([Lanes::ZERO; LANES], [Lanes::ZERO; LANES]);
+        let mut done = 0;
+        macro_rules! tile {
+            ($R:literal) => {{
+                let (a_tile, k_tile) = self.columns::<S, $R>(s, done);
+                // Of a tile that reaches past the last row, what is past it is left out: that costs less than a tile of
+                // one row, which would wait for its own results.
+                for (a, k) in a_tile.into_iter().zip(k_tile).take(rows - done) {
+                    g = s.fma(a, k, g);
                 }
-                g = s.fma(a, k, g);
-            }
-            j += $R;
-        }};
-    }
-    while j < shape.rows {
-        match shape.rows - j {
-            _ if S::WHOLE_CHAINS => tile!(1),
-            9.. if S::WIDE && j % LANES == 0 => tile!(16),
-            5.. if S::WIDE && j % 8 == 0 => tile!(8),
-            _ => tile!(4),
+                if to_j.is_some() {
+                    Store(&mut a).put(s, done, a_tile);
+                    Store(&mut k).put(s, done, k_tile);
+                }
+                done += $R;
+            }};
         }
+        while done < rows {
+            match rows - done {
+                9.. if S::WIDE => tile!(16),
+                5.. if S::WIDE && done % 8 == 0 => tile!(8),
+                _ => tile!(4),
+            }
+        }
+        *to_i = s.to_lanes(g);
+        let Some(to_j) = to_j else { return };
+        for block in [&mut a, &mut k] {
+            let turned = *block;
+            block_to_lanes(s, &turned, block);
+        }
+        let mut g = s.load(to_j);
+        for (a, k) in a.iter().zip(&k) {
+            g = s.fma(s.load(a), s.load(k), g);
+        }
+        *to_j = s.to_lanes(g);
     }
-    s.to_lanes(g)
+
+    /// [`add`](Self::add) for rows `i` alone, one `j` after the other, where a chain takes all registers.
+    #[inline(always)]
+    fn add_each<S: Simd>(&self, s: S, to: &mut Lanes) {
+        let mut g = s.load(to);
+        for lane in 0..self.rows() {
+            let ([a], [k]) = self.columns(s, lane);
+            g = s.fma(a, k, g);
+        }
+        *to = s.to_lanes(g);
+    }
+
+    /// How many rows `j` there are.
+    fn rows(&self) -> usize {
+        self.shape.rows.saturating_sub(self.j * LANES).min(LANES)
+    }
+
+    /// `Aᵢⱼ` and `Kᵢⱼ` for `R` rows `j` from lane `first` of their panel on.
+    #[inline(always)]
+    fn columns<S: Simd, const R: usize>(&self, s: S, first: usize) -> ([S::F32; R], [S::F32; R]) {
+        let Self { shape: Shape { in_dim, out_dim, bias, .. }, i, j, .. } = *self;
+        let zero = [[s.splat(0.0); R]];
+        let d_panel = |p: usize| panel_of(self.d_output, out_dim, p);
+        let operand_panel = |p: usize| panel_of(self.operand, in_dim, p);
+        let [a] = columns_tile(s, [d_panel(i)], d_panel(j), first, zero);
+        let [mut k] = columns_tile(s, [operand_panel(i)], operand_panel(j), first, zero);
+        if bias {
+            for k in &mut k {
+                *k = s.fma(s.splat(1.0), s.splat(1.0), *k);
+            }
+        }
+        (a, k)
+    }
 }
 
 /// Panel `p` of a matrix with `cols` columns; empty if there is none.
@@ -148,19 +224,45 @@ impl Phase for Direct<'_> {
 
     fn run(self) {
         let Self { shape, outputs, operand, gradient, sums } = self;
-        let stride = shape.stride();
         sums.fill(Lanes::ZERO);
-        for (group, first) in operand_groups(shape, operand, STORED_GROUP) {
-            let panels =
-                outputs.chunks_exact(shape.rows.max(1)).zip(gradient.chunks_exact_mut(stride.max(1)));
-            for ((d_output, gradient), place) in panels.zip(sums.iter_mut()) {
-                dispatch!(shape.level, s => {
-                    let mut sink = StoreAndSquare { gradient, squares: s.load(place) };
-                    d_weight(s, shape, d_output, group, first, &mut sink);
-                    *place = s.to_lanes(sink.squares);
-                });
-            }
+        for (group, first) in operand_groups(shape, operand) {
+            dispatch!(shape.level, s => form_gradient(s, shape, outputs, group, first, gradient, sums));
         }
+    }
+}
+
+/// The columns of one group in all these panels, three panels at a time where there are registers enough.
+#[inline(always)]
+fn form_gradient<S: Simd>(
+    s: S,
+    shape: Shape,
+    outputs: &[Lanes],
+    group: &[Lanes],
+    first: usize,
+    gradient: &mut [Lanes],
+    sums: &mut [Lanes],
+) {
+    let panels =
+        outputs.chunks_exact(shape.rows.max(1)).zip(gradient.chunks_exact_mut(shape.stride().max(1)));
+    let mut panels = panels.zip(sums);
+    while S::WIDE && panels.len() >= 3 {
+        let (Some(a), Some(b), Some(c)) = (panels.next(), panels.next(), panels.next()) else { return };
+        let ((panel_a, sum_a), (panel_b, sum_b), (panel_c, sum_c)) = (a, b, c);
+        let d_outputs = [panel_a.0, panel_b.0, panel_c.0];
+        let mut sinks = [
+            StoreAndSquare { gradient: panel_a.1, squares: s.load(sum_a) },
+            StoreAndSquare { gradient: panel_b.1, squares: s.load(sum_b) },
+            StoreAndSquare { gradient: panel_c.1, squares: s.load(sum_c) },
+        ];
+        d_weight(s, shape, d_outputs, group, first, &mut sinks);
+        for (place, sink) in [sum_a, sum_b, sum_c].into_iter().zip(&sinks) {
+            *place = s.to_lanes(sink.squares);
+        }
+    }
+    for ((d_output, gradient), place) in panels {
+        let mut sink = StoreAndSquare { gradient, squares: s.load(place) };
+        d_weight(s, shape, [d_output], group, first, core::array::from_mut(&mut sink));
+        *place = s.to_lanes(sink.squares);
     }
 }
 

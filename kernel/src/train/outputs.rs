@@ -39,11 +39,19 @@ impl Phase for Forward<'_> {
     fn run(self) {
         let Self { level, in_dim, bias, rows, queries, weight, outputs } = self;
         dispatch!(level, s => {
-            forward(s, weight, in_dim, bias, queries, |panel, row, acc| {
-                if let Some(place) = outputs.get_mut(panel * rows + row) {
-                    *place = s.to_lanes(acc);
-                }
-            });
+            forward(
+                s,
+                weight,
+                in_dim,
+                bias,
+                queries,
+                #[inline(always)]
+                |panel, row, acc| {
+                    if let Some(place) = outputs.get_mut(panel * rows + row) {
+                        *place = s.to_lanes(acc);
+                    }
+                },
+            );
         });
     }
 }

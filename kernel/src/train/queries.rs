@@ -226,7 +226,6 @@ impl QueryPanels<'_> {
     fn begin(&mut self) {
         let Shape { rows, in_dim, out_dim, level, .. } = self.middle.shape;
         let outputs = self.middle.outputs;
-        self.d_output.fill(Lanes::ZERO);
         let panels = self.normalized.chunks_exact_mut(out_dim.max(1)).zip(self.states.iter_mut());
         for ((normalized, state), panel) in panels.zip(self.first_panel..) {
             state.softmax = SoftmaxState::START;
@@ -276,13 +275,14 @@ impl QueryPanels<'_> {
         let Shape { out_dim, block, level, .. } = self.middle.shape;
         let len = self.documents.len() / out_dim.max(1);
         let Some(tile) = self.document_tiles.get_mut(..len) else { return };
+        let begun = self.first > 0;
         for first in (0..out_dim).step_by(LANES) {
             pack_columns(self.documents, out_dim, first, tile);
             let panels =
                 self.d_output.chunks_exact_mut(out_dim.max(1)).zip(self.scores.chunks_exact(block.max(1)));
             for (d_output, d_scores) in panels {
                 let columns = d_output.get_mut(first..out_dim.min(first + LANES)).unwrap_or_default();
-                dispatch!(level, s => accumulate_columns(s, d_scores, tile, columns));
+                dispatch!(level, s => accumulate_columns(s, d_scores, tile, columns, begun));
             }
         }
     }
@@ -341,11 +341,19 @@ fn score_panels<S: Simd>(
 ) {
     let scale = s.splat(scale);
     let Shape { out_dim, block, .. } = shape;
-    product_rows(s, normalized, out_dim, documents, out_dim, |panel, candidate, acc| {
-        if let Some(place) = scores.get_mut(panel * block + candidate) {
-            *place = s.to_lanes(s.mul(scale, acc));
-        }
-    });
+    product_rows(
+        s,
+        normalized,
+        out_dim,
+        documents,
+        out_dim,
+        #[inline(always)]
+        |panel, candidate, acc| {
+            if let Some(place) = scores.get_mut(panel * block + candidate) {
+                *place = s.to_lanes(s.mul(scale, acc));
+            }
+        },
+    );
 }
 
 /// Copies a block of documents into scratch, sixteen a piece.

@@ -1,6 +1,6 @@
 //! The update: `dW` formed a tile at a time and consumed at once, or stored before and read again.
 
-use super::gradient::{UPDATED_GROUP, d_weight, operand_groups};
+use super::gradient::{d_weight, operand_groups};
 use super::norm::{NormForm, norm_form};
 use super::outputs::Forward;
 use super::team::{Phase, split};
@@ -92,7 +92,7 @@ impl UpdatePanels<'_> {
         let (shape, outputs, operand, gradient) = (self.shape, self.outputs, self.operand, self.gradient);
         match norm_form(shape.rows, shape.in_dim) {
             NormForm::Gram => {
-                for (group, first) in operand_groups(shape, operand, UPDATED_GROUP) {
+                for (group, first) in operand_groups(shape, operand) {
                     for p in range.clone() {
                         let d_output = outputs.get(p * shape.rows..(p + 1) * shape.rows).unwrap_or_default();
                         let Some(mut panel) = self.panel(p) else { return };
@@ -164,7 +164,7 @@ fn update_panel<S: Simd>(
         );
     }
     let rest = group.get(done * shape.rows..).unwrap_or_default();
-    d_weight(s, shape, d_output, rest, first + done * LANES, panel);
+    d_weight(s, shape, [d_output], rest, first + done * LANES, core::array::from_mut(panel));
 }
 
 /// Tiles of sixteen columns each, by AdamW, where there are registers enough: a tile's results wait until the next tile is
@@ -199,9 +199,9 @@ fn update_full_tiles<S: Simd>(
             }
             Some(mut before) => {
                 before.columns(s, &update, &gradients);
-                columns_tile(s, d_output, tile, 0)
+                formed(s, d_output, tile)
             }
-            None => columns_tile(s, d_output, tile, 0),
+            None => formed(s, d_output, tile),
         };
         for (place, value) in gradients.iter_mut().zip(acc) {
             *place = s.to_lanes(value);
@@ -211,6 +211,13 @@ fn update_full_tiles<S: Simd>(
     if let Some(mut before) = waiting.and_then(|first| panel.tile(first, &mut anchor)) {
         before.columns(s, &update, &gradients);
     }
+}
+
+/// Sixteen columns of the gradient of one panel.
+#[inline(always)]
+fn formed<S: Simd>(s: S, d_output: &[Lanes], tile: &[Lanes]) -> [S::F32; LANES] {
+    let [acc] = columns_tile(s, [d_output], tile, 0, [[s.splat(0.0); LANES]]);
+    acc
 }
 
 /// One panel of the weight, to be updated by the columns of its gradient.
