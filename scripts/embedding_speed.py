@@ -4,6 +4,8 @@ The texts are those of examples/data. Loading the model is left out of both: hos
 alone, and the difference counts.
 
 Usage: python scripts/embedding_speed.py [HOST_CLI [ROUNDS]]     (default target/release/host-cli, 3)
+
+host-cli must be built with --features models.
 """
 
 import json

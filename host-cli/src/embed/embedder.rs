@@ -289,8 +289,7 @@ fn local(name: &str, level: Level, threads: NonZeroUsize, quiet: bool) -> Result
 
 #[cfg(not(feature = "models"))]
 fn local(_: &str, _: Level, _: NonZeroUsize, _: bool) -> Result<Box<dyn Model>, Failure> {
-    let problem = "this build runs no models itself; give --model-url, or build with --features models";
-    Err(Failure::Usage(problem.to_owned()))
+    Err(not_built("runs no models", "models"))
 }
 
 #[cfg(feature = "endpoint")]
@@ -309,7 +308,12 @@ fn service(options: &ModelOptions, model: &str, url: &str) -> Result<Box<dyn Mod
 
 #[cfg(not(feature = "endpoint"))]
 fn service(_: &ModelOptions, _: &str, _: &str) -> Result<Box<dyn Model>, Failure> {
-    Err(Failure::Usage("this build asks no services; build with --features endpoint".to_owned()))
+    Err(not_built("asks no embedding services", "endpoint"))
+}
+
+#[cfg(not(all(feature = "models", feature = "endpoint")))]
+fn not_built(what: &str, feature: &str) -> Failure {
+    Failure::Usage(format!("this build {what}; one with `--features {feature}` does: see docs/models.md"))
 }
 
 /// The cache folder where none is named: that of the platform.

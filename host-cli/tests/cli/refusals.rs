@@ -197,6 +197,23 @@ fn settings_out_of_range_are_usage_errors_that_name_the_flag() {
 }
 
 #[test]
+#[cfg(not(any(feature = "models", feature = "endpoint")))]
+fn a_build_without_embedding_models_names_the_feature_it_lacks() {
+    let folder = Folder::with_data();
+    let (model, service) = ("--model minilm", "--model ada --model-url http://127.0.0.1:9");
+    for command in ["train train.json -o a.qad", "evaluate train.json", "embed train.json -o vectors"] {
+        folder.refuses(&format!("{command} {model}"), USAGE, &["runs no models", "--features models"]);
+        folder.refuses(
+            &format!("{command} {service}"),
+            USAGE,
+            &["no embedding services", "--features endpoint"],
+        );
+    }
+    assert!(!folder.exists("a.qad") && !folder.exists("vectors"));
+    folder.run("--help").assert().success().stdout(predicates::str::contains("--features models,endpoint"));
+}
+
+#[test]
 fn a_simd_level_that_this_machine_lacks_is_a_usage_error_that_lists_its_own() {
     let folder = Folder::with_adapter();
     let absent = ["neon", "sse2"].into_iter().find(|name| !levels().contains(name)).expect("one of them");
