@@ -1,5 +1,6 @@
 //! The mean of the weights that a run passes through.
 
+use fearless_simd::{Level, dispatch};
 use query_adapter::{LANES, Lanes};
 
 use crate::fit::Adapter;
@@ -57,8 +58,13 @@ pub(crate) fn equal_mean<'a>(parts: impl IntoIterator<Item = &'a Adapter>) -> Op
     Some(mean)
 }
 
-/// `mean += share × (values − mean)`.
+/// `mean += share × (values − mean)`, with the machine's best instructions: it is done after every step of a fit.
 pub(crate) fn step_toward(mean: &mut [Lanes], values: &[Lanes], share: f32) {
+    dispatch!(Level::new(), _simd => lanes_toward(mean, values, share));
+}
+
+#[inline(always)]
+fn lanes_toward(mean: &mut [Lanes], values: &[Lanes], share: f32) {
     for (mean, value) in mean.iter_mut().zip(values) {
         for lane in 0..LANES {
             mean.0[lane] += share * (value.0[lane] - mean.0[lane]);
@@ -68,14 +74,12 @@ pub(crate) fn step_toward(mean: &mut [Lanes], values: &[Lanes], share: f32) {
 
 #[cfg(test)]
 mod tests {
-    use query_adapter::Level;
-
     use super::*;
     use crate::fit::identity;
 
     /// An adapter with this value everywhere in its weight.
     fn constant(value: f32) -> Adapter {
-        let mut adapter = identity(2, false, Level::baseline()).expect("an adapter");
+        let mut adapter = identity(2, false, query_adapter::Level::baseline()).expect("an adapter");
         adapter.set_weight(&[value; 4]).expect("set");
         adapter
     }
@@ -98,6 +102,28 @@ mod tests {
         let expected = [3.5, 6.5, 10.5, 12.5, 18.5, 20.5, 22.5, 24.5];
         for (mean, expected) in means.iter().zip(expected) {
             assert!((mean - expected).abs() < 1e-4, "{means:?}");
+        }
+    }
+
+    #[test]
+    fn a_mean_has_the_same_bits_whatever_the_instructions() {
+        let lanes = |mut next: f32| -> Vec<Lanes> {
+            let mut value = || {
+                next += 0.37;
+                1.0 / next
+            };
+            (0..7).map(|_| Lanes(core::array::from_fn(|_| value()))).collect()
+        };
+        let (start, values, share) = (lanes(0.1), lanes(0.7), 1.0 / 3.0_f32);
+        for level in [Level::baseline(), Level::new()] {
+            let mut mean = start.clone();
+            dispatch!(level, _simd => lanes_toward(&mut mean, &values, share));
+            let parts = start.iter().flat_map(|lanes| lanes.0).zip(values.iter().flat_map(|lanes| lanes.0));
+            for (found, (start, value)) in mean.iter().flat_map(|lanes| lanes.0).zip(parts) {
+                // Rounded after the product and after the sum, as on a machine without a fused multiply-add.
+                let step = core::hint::black_box(share * (value - start));
+                assert_eq!(found.to_bits(), (start + step).to_bits());
+            }
         }
     }
 

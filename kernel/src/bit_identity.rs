@@ -721,6 +721,14 @@ fn steps_at_every_number_of_candidates() {
     }
 }
 
+/// Around the number of documents whose gradients are added together, and several times as many.
+#[test]
+fn steps_with_more_candidates_than_are_added_together() {
+    for candidates in [127, 128, 129, 256, 300] {
+        check_steps(Case { rows: 18, candidates, in_dim: 9, out_dim: 19, masked: true, ..BASE });
+    }
+}
+
 #[test]
 fn steps_at_every_input_and_output_dimension() {
     for dim in 1..=33 {

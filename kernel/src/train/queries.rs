@@ -133,6 +133,15 @@ impl Middle<'_> {
     }
 }
 
+/// Documents whose gradients are added together: their columns and the gradients of four panels stay in a first-level cache,
+/// they themselves in a second-level one.
+const DOCUMENTS: usize = 128;
+
+/// The length of a tile of such documents, of `block` at a time.
+pub(super) const fn document_tile_len(block: usize) -> usize {
+    if block < DOCUMENTS { block } else { DOCUMENTS }
+}
+
 /// What is done with one block of candidates. Scores are always computed.
 #[derive(Clone, Copy)]
 struct Stage {
@@ -183,7 +192,7 @@ impl Phase for QueryPanels<'_> {
         let (normalized_a, normalized_b) = split(self.normalized, at, out_dim);
         let (d_output_a, d_output_b) = split(self.d_output, at, out_dim);
         let (scores_a, scores_b) = split(self.scores, at, block);
-        let (tiles_a, tiles_b) = split(self.document_tiles, at, block);
+        let (tiles_a, tiles_b) = split(self.document_tiles, at, document_tile_len(block));
         let (operand_a, operand_b) = split(self.operand_panels, at, in_dim);
         let a = Self {
             states: states_a,
@@ -270,19 +279,24 @@ impl QueryPanels<'_> {
         }
     }
 
-    /// Adds the block's part of `dt̂ = d_scores · D`, sixteen columns of the documents at a time for all panels.
+    /// Adds the block's part of `dt̂ = d_scores · D`: of some documents at a time, sixteen columns for all panels.
     fn accumulate(&mut self) {
         let Shape { out_dim, block, level, .. } = self.middle.shape;
-        let len = self.documents.len() / out_dim.max(1);
-        let Some(tile) = self.document_tiles.get_mut(..len) else { return };
-        let begun = self.first > 0;
-        for first in (0..out_dim).step_by(LANES) {
-            pack_columns(self.documents, out_dim, first, tile);
-            let panels =
-                self.d_output.chunks_exact_mut(out_dim.max(1)).zip(self.scores.chunks_exact(block.max(1)));
-            for (d_output, d_scores) in panels {
-                let columns = d_output.get_mut(first..out_dim.min(first + LANES)).unwrap_or_default();
-                dispatch!(level, s => accumulate_columns(s, d_scores, tile, columns, begun));
+        for (piece, documents) in self.documents.chunks((DOCUMENTS * out_dim).max(1)).enumerate() {
+            let at = piece * DOCUMENTS;
+            let begun = self.first + at > 0;
+            let Some(tile) = self.document_tiles.get_mut(..documents.len() / out_dim.max(1)) else { return };
+            for first in (0..out_dim).step_by(LANES) {
+                pack_columns(documents, out_dim, first, tile);
+                let panels = self
+                    .d_output
+                    .chunks_exact_mut(out_dim.max(1))
+                    .zip(self.scores.chunks_exact(block.max(1)));
+                for (d_output, d_scores) in panels {
+                    let d_scores = d_scores.get(at..).unwrap_or_default();
+                    let columns = d_output.get_mut(first..out_dim.min(first + LANES)).unwrap_or_default();
+                    dispatch!(level, s => accumulate_columns(s, d_scores, tile, columns, begun));
+                }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The buffers of a step, carved from one piece of the caller's memory.
 
 use super::norm::{NormForm, norm_form};
-use super::queries::{QUERY_STATE_LEN, QueryState};
+use super::queries::{QUERY_STATE_LEN, QueryState, document_tile_len};
 use crate::error::Error;
 use crate::lanes::{LANES, Lanes, panel_len, panels};
 
@@ -81,7 +81,7 @@ const fn lengths(sizes: Sizes) -> [usize; 10] {
         per_query,
         per_query,
         panel_len(rows, block),
-        panel_len(rows, block),
+        panel_len(rows, document_tile_len(block)),
         panels(rows).saturating_mul(QUERY_STATE_LEN),
         panel_len(in_dim, rows),
         gram,
@@ -99,7 +99,7 @@ pub(super) struct Scratch<'a> {
     pub(super) d_output: &'a mut [Lanes],
     /// Scores of one block, later `d_scores`: panels of queries, a column per candidate.
     pub(super) scores: &'a mut [Lanes],
-    /// Sixteen columns of a block's documents, packed; one for each panel of queries, so that each may have its thread.
+    /// Sixteen columns of some of a block's documents, packed; one tile for each panel of queries, so that each may have its thread.
     pub(super) document_tiles: &'a mut [Lanes],
     /// What each panel of queries carries through the step.
     pub(super) states: &'a mut [QueryState],
