@@ -48,6 +48,9 @@ FAULTS = {
         "    s.fma(s.splat(u.minus_decay), s.sub(stepped, s.sub(weight, offset)), stepped)"),
     "decay toward zero for the identity": (
         "kernel/src/train/update.rs", "                *one = 1.0;", "                *one = 0.0;"),
+    "shares of rows one row too far": (
+        "kernel/src/tile.rs", "rows_ladder(s, [a, b], rows, depth, |p, c, acc| emit(first + p, before + c, acc));",
+        "rows_ladder(s, [a, b], rows, depth, |p, c, acc| emit(first + p, before + c + usize::from(before > 0), acc));"),
     "the next row's weight": (
         "kernel/src/cross_entropy.rs",
         "for (lane, &weight) in rows.weights.iter().take(LANES).enumerate() {",
@@ -86,8 +89,8 @@ FAULTS = {
         "kernel/src/linear.rs", "let start = row * out_dim + first;", "let start = (row + 1) * out_dim + first;"),
     "a panel emitted as its neighbour": (
         "kernel/src/tile.rs",
-        "rows_ladder(s, [a, b], rows, depth, |p, c, acc| emit(first + p, c, acc));",
-        "rows_ladder(s, [a, b], rows, depth, |p, c, acc| emit(first + 1 - p, c, acc));"),
+        "rows_ladder(s, [a, b], rows, depth, |p, c, acc| emit(first + p, before + c, acc));",
+        "rows_ladder(s, [a, b], rows, depth, |p, c, acc| emit(first + 1 - p, before + c, acc));"),
     "an unfused multiply-add": (
         "kernel/src/simd.rs", "a.mul_add_precise(b, c)", "a * b + c"),
     "a polynomial coefficient of exp off by 1e-5": (

@@ -186,6 +186,16 @@ fn forward_at_every_length() {
     });
 }
 
+#[test]
+fn forward_of_more_rows_than_meet_the_panels_together() {
+    // Two shares and three, the last of them smaller; four panels, the last not full.
+    on_every_level!(level => {
+        for (in_dim, rows) in [(4100, 67), (4099, 131)] {
+            check_forward(level, in_dim, 50, true, &ordinary_values(rows * in_dim, 13), 14);
+        }
+    });
+}
+
 fn check_forward(level: Level, in_dim: usize, out_dim: usize, bias: bool, queries: &[f32], seed: u64) {
     let weight = ordinary_values(out_dim * in_dim, seed);
     let offsets = ordinary_values(out_dim, seed + 1);

@@ -50,16 +50,28 @@ pub(crate) fn product_rows<S: Simd>(
         }
         rung!(4);
     }
-    if S::WIDE {
-        while let Some([a, b]) = group(panels, stride, depth, first) {
-            rows_ladder(s, [a, b], rows, depth, |p, c, acc| emit(first + p, c, acc));
-            first += 2;
+    let most = if S::WIDE { rows_together(rows.len() / depth, depth) } else { rows.len() / depth };
+    for (rows, before) in rows.chunks(most.saturating_mul(depth).max(1)).zip((0..).step_by(most.max(1))) {
+        let mut first = first;
+        if S::WIDE {
+            while let Some([a, b]) = group(panels, stride, depth, first) {
+                rows_ladder(s, [a, b], rows, depth, |p, c, acc| emit(first + p, before + c, acc));
+                first += 2;
+            }
+        }
+        while let Some([a]) = group(panels, stride, depth, first) {
+            rows_ladder(s, [a], rows, depth, |p, c, acc| emit(first + p, before + c, acc));
+            first += 1;
         }
     }
-    while let Some([a]) = group(panels, stride, depth, first) {
-        rows_ladder(s, [a], rows, depth, |p, c, acc| emit(first + p, c, acc));
-        first += 1;
-    }
+}
+
+/// How many of `rows` rows meet all panels before the next rows do: about equal shares of at most a mebibyte, which stay in a
+/// second-level cache while the panels pass, in whole tiles.
+const fn rows_together(rows: usize, depth: usize) -> usize {
+    const MOST: usize = 1 << 18;
+    let shares = rows.saturating_mul(depth).div_ceil(MOST);
+    if shares > 1 { rows.div_ceil(shares).next_multiple_of(12) } else { rows }
 }
 
 /// The first `depth` columns of `P` consecutive panels, if there are as many.
