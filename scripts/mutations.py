@@ -51,6 +51,10 @@ FAULTS = {
     "shares of rows one row too far": (
         "kernel/src/tile.rs", "rows_ladder(s, [a, b], rows, depth, |p, c, acc| emit(first + p, before + c, acc));",
         "rows_ladder(s, [a, b], rows, depth, |p, c, acc| emit(first + p, before + c + usize::from(before > 0), acc));"),
+    "columns behind the last whole run left out": (
+        "kernel/src/train/update.rs", "            acc = more_rows(s, rest, query_rest, acc);", "            let _ = (rest, query_rest);"),
+    "sixteen columns updated twice": (
+        "kernel/src/train/update.rs", ".enumerate().skip(done) {", ".enumerate().skip(done.saturating_sub(LANES)) {"),
     "the next row's weight": (
         "kernel/src/cross_entropy.rs",
         "for (lane, &weight) in rows.weights.iter().take(LANES).enumerate() {",
@@ -112,10 +116,10 @@ FAULTS = {
         "            first_panel: self.first_panel,"),
     "the next batch transformed before the update": (
         "kernel/src/train/update.rs",
-        "            self.update(p..p + 1);\n            let weight = self.w.get(p * stride..(p + 1) * stride).unwrap_or_default();\n"
-        "            Forward { level, in_dim, bias, rows, queries, weight, outputs }.run();",
-        "            let weight = self.w.get(p * stride..(p + 1) * stride).unwrap_or_default();\n"
-        "            Forward { level, in_dim, bias, rows, queries, weight, outputs }.run();\n            self.update(p..p + 1);"),
+        "            self.update(pair.clone());\n"
+        "            self.transform(pair, ahead.rows, 0, ahead.queries, ahead.outputs);",
+        "            self.transform(pair.clone(), ahead.rows, 0, ahead.queries, ahead.outputs);\n"
+        "            self.update(pair);"),
     "a tile that waits is forgotten": (
         "kernel/src/train/update.rs",
         "    if let Some(mut before) = waiting.and_then(|first| panel.tile(first, &mut anchor)) {",

@@ -219,7 +219,10 @@ mod peers {
 }
 
 fn print_operations(rows: &[Row]) {
-    println!("phases of train_step and adam: forward, middle, norm, update\n");
+    println!("phases of train_step and adam: forward, middle, norm, update");
+    println!(
+        "of train_steps: the first forward pass, middles, norms, updates with a forward pass, the last update\n"
+    );
     let mut table = table([
         "operation",
         "µs",

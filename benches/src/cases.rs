@@ -3,9 +3,9 @@
 use query_adapter::image::{ImageSpec, Metadata};
 use query_adapter::sample::Generator;
 use query_adapter::{
-    Batch, Documents, Error, Found, LANES, Lanes, Level, Linear, Optimizer, Schedule, StepReport, TopK,
-    Trainer, linear_len, normalize_queries, normalize_rows, offer_block, panel_len, score_documents,
-    scratch_len,
+    Batch, Documents, Error, Found, LANES, Lanes, Level, Linear, Optimizer, Schedule, SingleThread,
+    StepReport, TopK, Trainer, ahead_len, linear_len, normalize_queries, normalize_rows, offer_block,
+    panel_len, score_documents, scratch_len,
 };
 
 /// Dimensions of the square adapters that are measured: those of common embedding models.
@@ -16,6 +16,13 @@ pub const STEP_DIMS: [usize; 3] = [384, 768, 1536];
 
 /// Rows of the batches that a training step is measured on.
 pub const STEP_ROWS: [usize; 4] = [10, 32, 64, 256];
+
+/// How many steps are measured in a row where each transforms the next one's queries.
+pub const STEPS_IN_A_ROW: usize = 8;
+
+/// Dimensions and rows that steps in a row are measured on.
+pub const ROW_SHAPES: [(usize, usize); 8] =
+    [(384, 64), (384, 256), (768, 10), (768, 64), (768, 256), (1536, 10), (1536, 64), (1536, 256)];
 
 /// Rows and candidates that the loss is measured on.
 pub const LOSS_SHAPES: [(usize, usize); 3] = [(64, 64), (256, 256), (64, 4096)];
@@ -60,11 +67,29 @@ pub fn adapter(dim: usize, level: Level) -> Result<Linear<Vec<Lanes>>, Error> {
 #[derive(Debug)]
 pub struct Step {
     trainer: Trainer<Vec<Lanes>>,
+    scratch: Vec<Lanes>,
+    inputs: Inputs,
+}
+
+#[derive(Debug)]
+struct Inputs {
     queries: Vec<f32>,
     documents: Vec<f32>,
     targets: Vec<u32>,
     weights: Vec<f32>,
-    scratch: Vec<Lanes>,
+}
+
+impl Inputs {
+    fn batch(&self) -> Batch<'_> {
+        Batch {
+            queries: &self.queries,
+            gradient_operand: None,
+            documents: Documents::Rows(&self.documents),
+            targets: &self.targets,
+            weights: &self.weights,
+            mask: &[],
+        }
+    }
 }
 
 impl Step {
@@ -103,11 +128,25 @@ impl Step {
         normalize_rows(level, &mut documents, dim)?;
         Ok(Self {
             trainer,
-            queries: random_rows(2, rows, dim),
-            documents,
-            targets: (0..).take(rows).collect(),
-            weights: vec![1.0; rows],
-            scratch: vec![Lanes::ZERO; scratch_len(rows, candidates, dim, dim)],
+            inputs: Inputs {
+                queries: random_rows(2, rows, dim),
+                documents,
+                targets: (0..).take(rows).collect(),
+                weights: vec![1.0; rows],
+            },
+            scratch: vec![Lanes::ZERO; scratch_len(rows, candidates, dim, dim) + ahead_len(rows, dim, dim)],
+        })
+    }
+
+    /// Takes the step [`STEPS_IN_A_ROW`] times more, each transforming the queries of the next.
+    ///
+    /// # Errors
+    /// Those of [`Trainer::steps`].
+    pub fn run_in_a_row(&mut self) -> Result<(), Error> {
+        let Self { trainer, scratch, inputs } = self;
+        trainer.steps(&SingleThread, &[inputs.batch(); STEPS_IN_A_ROW], scratch, |_, report| {
+            _ = core::hint::black_box(report);
+            Ok(())
         })
     }
 
@@ -116,15 +155,8 @@ impl Step {
     /// # Errors
     /// Those of [`Trainer::step`].
     pub fn run(&mut self) -> Result<StepReport, Error> {
-        let batch = Batch {
-            queries: &self.queries,
-            gradient_operand: None,
-            documents: Documents::Rows(&self.documents),
-            targets: &self.targets,
-            weights: &self.weights,
-            mask: &[],
-        };
-        self.trainer.step(&batch, &mut self.scratch)
+        let Self { trainer, scratch, inputs } = self;
+        trainer.step(&inputs.batch(), scratch)
     }
 }
 
@@ -222,6 +254,8 @@ mod tests {
         for _ in 0..100 {
             assert_eq!(step.run().unwrap(), first);
         }
+        step.run_in_a_row().unwrap();
+        assert_eq!(step.run().unwrap(), first);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use query_adapter::image::Image;
 use query_adapter::{Error, LANES, Lanes, Level, Linear, linear_len, panel_len};
 
 use crate::cases::{
-    self, BATCH_ROWS, CORPORA, DIMS, LOSS_DIM, LOSS_SHAPES, STEP_DIMS, STEP_ROWS, Search, Step,
+    self, BATCH_ROWS, CORPORA, DIMS, LOSS_DIM, LOSS_SHAPES, ROW_SHAPES, STEP_DIMS, STEP_ROWS, Search, Step,
 };
 use crate::roofline::{self, Work};
 
@@ -22,6 +22,8 @@ pub enum Operation {
     ApplyBatch { dim: usize, rows: usize },
     /// One AdamW step on `rows` queries and as many documents.
     TrainStep { dim: usize, rows: usize },
+    /// [`STEPS_IN_A_ROW`](cases::STEPS_IN_A_ROW) such steps, each with the forward pass of the next.
+    TrainSteps { dim: usize, rows: usize },
     /// A step in which the loss is most of the work.
     CrossEntropy { rows: usize, candidates: usize },
     /// A step in which the update is most of the work.
@@ -41,6 +43,7 @@ impl Operation {
         let mut all: Vec<_> = DIMS.into_iter().map(|dim| Self::Matvec { dim }).collect();
         all.extend(DIMS.map(|dim| Self::ApplyBatch { dim, rows: BATCH_ROWS }));
         all.extend(STEP_DIMS.into_iter().flat_map(|dim| STEP_ROWS.map(|rows| Self::TrainStep { dim, rows })));
+        all.extend(ROW_SHAPES.map(|(dim, rows)| Self::TrainSteps { dim, rows }));
         all.extend(LOSS_SHAPES.map(|(rows, candidates)| Self::CrossEntropy { rows, candidates }));
         all.extend(DIMS.map(|dim| Self::Adam { dim }));
         all.extend(CORPORA.map(|(dim, documents)| Self::TopK { dim, documents }));
@@ -56,6 +59,7 @@ impl Operation {
             Self::Matvec { .. } => "matvec",
             Self::ApplyBatch { .. } => "apply_batch",
             Self::TrainStep { .. } => "train_step",
+            Self::TrainSteps { .. } => "train_steps",
             Self::CrossEntropy { .. } => "cross_entropy",
             Self::Adam { .. } => "adam",
             Self::TopK { .. } => "top_k",
@@ -72,7 +76,11 @@ impl Operation {
             | Self::Adam { dim }
             | Self::ImageOpen { dim }
             | Self::ImageVerify { dim } => dim.to_string(),
-            Self::ApplyBatch { dim, rows } | Self::TrainStep { dim, rows } => format!("{dim}x{rows}"),
+            Self::ApplyBatch { dim, rows }
+            | Self::TrainStep { dim, rows }
+            | Self::TrainSteps { dim, rows } => {
+                format!("{dim}x{rows}")
+            }
             Self::CrossEntropy { rows, candidates } => format!("{rows}x{candidates}"),
             Self::TopK { dim, documents } => format!("{dim}x{documents}"),
         }
@@ -97,6 +105,9 @@ impl Operation {
             Self::Matvec { dim } => vec![roofline::forward(dim, 1)],
             Self::ApplyBatch { dim, rows } => vec![roofline::forward(dim, rows)],
             Self::TrainStep { dim, rows } => roofline::training_step(dim, rows).to_vec(),
+            Self::TrainSteps { dim, rows } => {
+                roofline::training_steps(dim, rows, cases::STEPS_IN_A_ROW).to_vec()
+            }
             Self::CrossEntropy { rows, candidates } => {
                 vec![roofline::cross_entropy(LOSS_DIM, rows, candidates)]
             }
@@ -113,6 +124,7 @@ impl Operation {
             Self::Matvec { dim }
             | Self::ApplyBatch { dim, .. }
             | Self::TrainStep { dim, .. }
+            | Self::TrainSteps { dim, .. }
             | Self::Adam { dim }
             | Self::ImageOpen { dim }
             | Self::ImageVerify { dim } => linear_len(dim, dim, false),
@@ -128,6 +140,7 @@ impl Operation {
             ("matvec", &[dim]) => Self::Matvec { dim },
             ("apply_batch", &[dim, rows]) => Self::ApplyBatch { dim, rows },
             ("train_step", &[dim, rows]) => Self::TrainStep { dim, rows },
+            ("train_steps", &[dim, rows]) => Self::TrainSteps { dim, rows },
             ("cross_entropy", &[rows, candidates]) => Self::CrossEntropy { rows, candidates },
             ("adam", &[dim]) => Self::Adam { dim },
             ("top_k", &[dim, documents]) => Self::TopK { dim, documents },
@@ -187,6 +200,7 @@ pub struct Case {
 enum Inputs {
     Apply { adapter: Linear<Vec<Lanes>>, queries: Vec<f32>, outputs: Vec<f32> },
     Step(Box<Step>),
+    Steps(Box<Step>),
     Search(Box<Search>),
     ImageOpen(Vec<Lanes>),
     ImageVerify(Vec<Lanes>),
@@ -210,6 +224,7 @@ impl Case {
             Operation::Matvec { dim } => apply(dim, 1)?,
             Operation::ApplyBatch { dim, rows } => apply(dim, rows)?,
             Operation::TrainStep { dim, rows } => Inputs::Step(Step::new(dim, rows, level)?.into()),
+            Operation::TrainSteps { dim, rows } => Inputs::Steps(Step::new(dim, rows, level)?.into()),
             Operation::CrossEntropy { rows, candidates } => {
                 Inputs::Step(Step::loss(rows, candidates, level)?.into())
             }
@@ -229,6 +244,7 @@ impl Case {
         match &mut self.inputs {
             Inputs::Apply { adapter, queries, outputs } => adapter.apply_batch(black_box(queries), outputs),
             Inputs::Step(step) => step.run().map(|report| _ = black_box(report)),
+            Inputs::Steps(step) => step.run_in_a_row(),
             Inputs::Search(search) => search.run(),
             Inputs::ImageOpen(storage) => {
                 let image = Image::view(bytemuck::cast_slice(storage))?;
@@ -278,6 +294,7 @@ mod tests {
             "matvec/48/scalar",
             "apply_batch/48x3/scalar",
             "train_step/48x5/scalar",
+            "train_steps/48x5/scalar",
             "cross_entropy/5x70/scalar",
             "adam/48/scalar",
             "top_k/48x300/scalar",

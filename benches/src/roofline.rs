@@ -44,6 +44,14 @@ impl Bound {
 }
 
 impl Work {
+    /// The same `count` times.
+    #[must_use]
+    pub fn times(self, count: usize) -> Self {
+        let Self { flops, read, update, divisions } = self;
+        let [flops, read, update, divisions] = [flops, read, update, divisions].map(|x| x * count as f64);
+        Self { flops, read, update, divisions }
+    }
+
     /// The least number of seconds this takes, and what it has to wait for.
     #[must_use]
     pub fn least_time(&self, limits: &Limits) -> (f64, Bound) {
@@ -85,6 +93,16 @@ pub fn training_step(dim: usize, rows: usize) -> [Work; 4] {
         ..Work::default()
     };
     [forward(dim, rows), middle, norm, update]
+}
+
+/// The phases of `steps` such steps in a row, each of which transforms the next one's queries while it updates the weight:
+/// the first forward pass, all middles, all norms, all updates with a forward pass, the last update. What is read for the one is
+/// there for the other, and the divider of the one does not keep the other waiting.
+#[must_use]
+pub fn training_steps(dim: usize, rows: usize, steps: usize) -> [Work; 5] {
+    let [forward, middle, norm, update] = training_step(dim, rows);
+    let both = Work { flops: forward.flops + update.flops, ..update };
+    [forward, middle.times(steps), norm.times(steps), both.times(steps.saturating_sub(1)), update]
 }
 
 /// The loss of `rows` queries among `candidates` documents of `dim` elements, forward and backward: scores, the two
@@ -144,6 +162,17 @@ mod tests {
         assert_eq!(norm.flops, 84_480.0);
         assert_eq!(update.flops, 2_949_120.0 + 18.0 * 147_456.0);
         assert_eq!((update.update, update.divisions), (24.0 * 147_456.0, 147_456.0));
+    }
+
+    #[test]
+    fn steps_in_a_row_read_the_weight_once() {
+        let [forward, middle, norm, update] = training_step(384, 10);
+        let both = Work { flops: forward.flops + update.flops, ..update };
+        assert_eq!(
+            training_steps(384, 10, 3),
+            [forward, middle.times(3), norm.times(3), both.times(2), update]
+        );
+        assert_eq!(norm.times(3).flops, 3.0 * 84_480.0);
     }
 
     #[test]

@@ -165,12 +165,15 @@ impl Run {
             (most(|batch, _| batch.targets.len().max(1)), most(|b, dim| b.documents.count(dim).max(1)));
         let mut room = streaming_scratch_len(rows, candidates, self.model.in_dim, dim);
         if input.arbitrary()? {
-            room += ahead_len(rows, dim);
+            room += ahead_len(rows, self.model.in_dim, dim);
         }
         let mut scratch = vec![Lanes([f32::NAN; 16]); room];
         let mut found = Vec::new();
         let join = InTurn(input.int_in_range(1..=3)?);
-        let outcome = self.trainer.steps(&join, &batches, &mut scratch, |report| found.push(Ok(report)));
+        let outcome = self.trainer.steps(&join, &batches, &mut scratch, |_, report| {
+            found.push(Ok(report));
+            Ok::<(), Error>(())
+        });
         found.extend(outcome.err().map(Err));
         let mut expected = Vec::new();
         for batch in &batches {

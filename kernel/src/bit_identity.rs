@@ -639,15 +639,17 @@ fn check_steps(case: Case) {
                 ),
             };
             let batch = Batch { documents, ..batch };
-            let ahead = if way.ahead { ahead_len(rows, out_dim) } else { 0 };
+            let ahead = if way.ahead { ahead_len(rows, in_dim, out_dim) } else { 0 };
             let mut scratch = vec![Lanes([f32::NAN; LANES]); len + ahead];
             let mut found = Vec::new();
+            let keep = |trainer: &Trainer<Vec<Lanes>>, report| {
+                assert_eq!(trainer.state().steps as usize, found.len() + 1);
+                found.push(report);
+                Ok::<(), crate::Error>(())
+            };
             match way.threads {
-                1 => trainer.steps(&SingleThread, &[batch; 3], &mut scratch, |report| found.push(report)),
-                threads => {
-                    let join = Scoped(threads);
-                    trainer.steps(&join, &[batch; 3], &mut scratch, |report| found.push(report))
-                }
+                1 => trainer.steps(&SingleThread, &[batch; 3], &mut scratch, keep),
+                threads => trainer.steps(&Scoped(threads), &[batch; 3], &mut scratch, keep),
             }
             .unwrap();
             assert_eq!(found, reports, "{case:?}, {way:?} on {}", level.name());
@@ -804,4 +806,92 @@ fn steps_at_larger_shapes_in_both_forms_of_the_norm() {
         let dims = Case { in_dim: 70, out_dim: 53, bias: anchor == 2, ..BASE };
         check_steps(Case { rows, candidates: 20, anchor, decay: 0.1, ..dims });
     }
+}
+
+#[test]
+fn steps_that_hide_an_update_behind_the_next_forward_pass() {
+    // Runs of 64 columns and a rest; more queries than are transformed beside an update, and so few that tiles are left.
+    for (rows, anchor) in [(35, 0), (47, 1), (64, 2), (70, 0), (97, 1)] {
+        for out_dim in [1, 53, 64] {
+            let dims = Case { in_dim: 150, out_dim, bias: rows % 2 == 0, ..BASE };
+            check_steps(Case { rows, candidates: 20, anchor, decay: 0.1, ..dims });
+        }
+    }
+    check_steps(Case { rows: 40, candidates: 40, in_dim: 64, out_dim: 64, preconditioned: true, ..BASE });
+    check_steps(Case {
+        rows: 40,
+        candidates: 40,
+        in_dim: 20,
+        out_dim: 40,
+        kind: OptimizerKind::Adam,
+        ..BASE
+    });
+}
+
+#[test]
+fn steps_with_a_weight_that_leaves_the_cache() {
+    // Three arrays of it are more than 2 MiB: the next forward pass is done with the update in both forms of the norm.
+    for (rows, kind) in [(3, OptimizerKind::AdamW), (18, OptimizerKind::Sgd)] {
+        check_steps(Case {
+            rows,
+            candidates: 4,
+            in_dim: 700,
+            out_dim: 297,
+            bias: true,
+            kind,
+            anchor: 1,
+            ..BASE
+        });
+    }
+}
+
+#[test]
+fn steps_on_batches_of_different_sizes() {
+    const DIM: usize = 70;
+    const SIZES: [usize; 6] = [3, 70, 40, 1, 30, 64];
+    let documents = ordinary_values(20 * DIM, 31);
+    let queries: Vec<_> =
+        SIZES.iter().zip(32..).map(|(rows, seed)| ordinary_values(rows * DIM, seed)).collect();
+    let targets: Vec<u32> = (0..70).map(|row| row % 20).collect();
+    let batches: Vec<_> = queries
+        .iter()
+        .zip(SIZES)
+        .map(|(queries, rows)| Batch {
+            queries,
+            gradient_operand: None,
+            documents: Documents::Rows(&documents),
+            targets: &targets[..rows],
+            weights: &[1.0; 70][..rows],
+            mask: &[],
+        })
+        .collect();
+    on_every_level!(level => {
+        let trainer = || {
+            let zeros = || vec![Lanes::ZERO; linear_len(DIM, DIM, false)];
+            let adapter = Linear::identity(DIM, DIM, false, zeros(), level).unwrap();
+            Trainer::new(adapter, zeros(), zeros(), 20.0, Optimizer::adamw(1e-2), Schedule::CONSTANT).unwrap()
+        };
+        let (mut one_by_one, mut reports) = (trainer(), Vec::new());
+        let mut scratch = vec![Lanes::ZERO; scratch_len(70, 20, DIM, DIM) + ahead_len(70, DIM, DIM)];
+        for batch in &batches {
+            reports.push(one_by_one.step(batch, &mut scratch).unwrap());
+        }
+        let (mut together, mut found) = (trainer(), Vec::new());
+        let keep = |_: &Trainer<_>, report| {
+            found.push(report);
+            Ok::<(), crate::Error>(())
+        };
+        together.steps(&SingleThread, &batches, &mut scratch, keep).unwrap();
+        assert_eq!(found, reports);
+        assert_eq!(together.adapter().weight().as_lanes(), one_by_one.adapter().weight().as_lanes());
+
+        // What the caller returns ends the call, behind the step it was told of.
+        let mut stopped = trainer();
+        let stop = |trainer: &Trainer<_>, _| match trainer.state().steps {
+            2 => Err(crate::Error::ByteOrder),
+            _ => Ok(()),
+        };
+        assert_eq!(stopped.steps(&SingleThread, &batches, &mut scratch, stop), Err(crate::Error::ByteOrder));
+        assert_eq!(stopped.state().steps, 2);
+    });
 }

@@ -364,3 +364,29 @@ pub(crate) fn columns_tile_beside<S: Simd>(
     }
     acc
 }
+
+/// Rows of a product between two things done beside them, where a product has many rows.
+#[cfg(feature = "train")]
+pub(crate) const ROWS_BETWEEN: usize = 4;
+
+/// Goes on with sixteen chains over sixteen times [`ROWS_BETWEEN`] rows, with `beside(c)` for all sixteen `c` in between.
+#[cfg(feature = "train")]
+#[inline(always)]
+pub(crate) fn columns_run_beside<S: Simd>(
+    s: S,
+    panel: &[[Lanes; ROWS_BETWEEN]; LANES],
+    tile: &[[Lanes; ROWS_BETWEEN]; LANES],
+    mut acc: [S::F32; LANES],
+    mut beside: impl FnMut(usize),
+) -> [S::F32; LANES] {
+    for (c, (columns, rows)) in panel.iter().zip(tile).enumerate() {
+        beside(c);
+        for (column, row) in columns.iter().zip(rows) {
+            let lanes = s.load(column);
+            for (chain, &scalar) in acc.iter_mut().zip(&row.0) {
+                *chain = s.fma(lanes, s.splat(scalar), *chain);
+            }
+        }
+    }
+    acc
+}

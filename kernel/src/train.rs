@@ -21,14 +21,14 @@ pub use team::{Join, SingleThread};
 use norm::gradient_norm;
 use outputs::{Forward, Pack, Scatter};
 use queries::Middle;
-use scratch::{Scratch, Sizes, outputs_len};
+use scratch::{Scratch, Sizes, outputs_len, packed_len};
 use team::run;
 use update::{Ahead, UpdatePanels};
 
 use crate::adam::{GRADIENT_LIMIT, Optimizer, OptimizerKind, OptimizerState, Update, clip_coefficient};
 use crate::cross_entropy::{MaskEntry, check_mask};
 use crate::error::Error;
-use crate::lanes::{Lanes, check_dim, check_len, flat};
+use crate::lanes::{LANES, Lanes, check_dim, check_len, flat, panel_len};
 use crate::linear::{Linear, linear_len};
 use crate::math;
 use crate::schedule::Schedule;
@@ -295,32 +295,39 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Trainer<S> {
         self.learn(join, Step { shape, batch, total_weight, ahead: None }, outputs, scratch)
     }
 
-    /// A step on each batch in turn, on all threads of `join`; `each` is given every step's report.
+    /// A step on each batch in turn, on all threads of `join`; after every step `each` is given the trainer and the step's
+    /// report.
     ///
-    /// With [`ahead_len`] elements of scratch more than [`step`](Self::step) needs, the weight crosses memory once less a step:
-    /// each of its panels transforms the next batch's queries as soon as it is updated. The bits are the same.
+    /// With [`ahead_len`] elements of scratch more than [`step`](Self::step) needs, the weight crosses memory once less a
+    /// step: its panels transform the next batch's queries as soon as they are updated, and where the gradient is stored, part of that
+    /// hides the update. The bits are the same.
     ///
     /// # Errors
-    /// As [`step`](Self::step), for the first batch that is refused; those before it have been learnt from.
-    pub fn steps<J: Join>(
+    /// As [`step`](Self::step), for the first batch that is refused, and what `each` returns; the batches before it have been
+    /// learnt from.
+    pub fn steps<J: Join, E: From<Error>>(
         &mut self,
         join: &J,
         batches: &[Batch<'_>],
         scratch: &mut [Lanes],
-        mut each: impl FnMut(StepReport),
-    ) -> Result<(), Error> {
+        mut each: impl FnMut(&Self, StepReport) -> Result<(), E>,
+    ) -> Result<(), E> {
         let shapes = || batches.iter().filter_map(|batch| Shape::of(&self.adapter, batch).ok());
         let outputs_len = shapes().map(|shape| shape.outputs_len()).max().unwrap_or(0);
+        let packed_len = shapes().map(|shape| packed_len(shape.rows, shape.in_dim)).max().unwrap_or(0);
         let rest_len = shapes().map(|shape| scratch::rest_len(shape.sizes())).max().unwrap_or(0);
-        if scratch.len() < rest_len.saturating_add(outputs_len.saturating_mul(2)) {
+        let ahead_len = outputs_len.saturating_add(packed_len);
+        if scratch.len() < rest_len.saturating_add(outputs_len).saturating_add(ahead_len) {
             for batch in batches {
-                each(self.step_on(join, batch, scratch)?);
+                let report = self.step_on(join, batch, scratch)?;
+                each(self, report)?;
             }
             return Ok(());
         }
         let given = scratch.len();
         let (mut now, rest) = team::split(scratch, outputs_len, 1);
         let (mut next, rest) = team::split(rest, outputs_len, 1);
+        let (packed, rest) = team::split(rest, packed_len, 1);
         let mut ready = false;
         for (i, batch) in batches.iter().enumerate() {
             let shape = Shape::of(&self.adapter, batch)?;
@@ -331,14 +338,15 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Trainer<S> {
                 self.forward(join, shape, batch.queries, outputs);
             }
             // A batch that is to be refused is refused when its turn comes.
-            let following = batches.get(i + 1);
+            let following = batches.get(i + 1).filter(|_| shape.gains_ahead());
             let following = following.and_then(|batch| Some((batch, Shape::of(&self.adapter, batch).ok()?)));
             let ahead = following.map(|(batch, shape)| {
                 let (outputs, _) = team::split(next, shape.outputs_len(), 1);
-                Ahead { rows: shape.rows, queries: batch.queries, outputs }
+                Ahead::new(shape, batch.queries, packed, outputs)
             });
             ready = ahead.is_some();
-            each(self.learn(join, Step { shape, batch, total_weight, ahead }, outputs, scratch)?);
+            let report = self.learn(join, Step { shape, batch, total_weight, ahead }, outputs, scratch)?;
+            each(self, report)?;
             core::mem::swap(&mut now, &mut next);
         }
         Ok(())
@@ -348,7 +356,7 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Trainer<S> {
     fn forward<J: Join>(&self, join: &J, shape: Shape, queries: &[f32], outputs: &mut [Lanes]) {
         let Shape { level, in_dim, bias, rows, .. } = shape;
         let weight = self.adapter.weight().as_lanes();
-        run(join, Forward { level, in_dim, bias, rows, queries, weight, outputs });
+        run(join, Forward { level, in_dim, bias, rows, first_row: 0, queries, weight, outputs });
     }
 
     /// All of a step behind the forward pass; `outputs` holds `T`. Nothing is written to the weight, the moments or the
@@ -453,6 +461,14 @@ impl Shape {
     /// Columns of the weight.
     const fn stride(&self) -> usize {
         self.in_dim + self.bias as usize
+    }
+
+    /// Whether the next forward pass is better done with the update: it then hides the update, or the weight has left the
+    /// second-level cache (2 MiB, say) when the update is over.
+    const fn gains_ahead(&self) -> bool {
+        let parameters = panel_len(self.out_dim, self.stride()) * LANES;
+        let bytes = parameters.saturating_mul(3 * size_of::<f32>());
+        matches!(norm_form(self.rows, self.in_dim), NormForm::Direct) || bytes > 1 << 21
     }
 
     const fn outputs_len(&self) -> usize {

@@ -74,7 +74,9 @@ fn wrong_lengths_are_refused_with_what_was_needed_and_given() {
         // Also where not even the first of its buffers has room.
         let mut short = vec![Lanes::ZERO; given];
         assert_eq!(trainer.step(&GOOD, &mut short), Err(length("scratch", needed, given)));
-        let refusal = trainer.steps(&SingleThread, &[GOOD], &mut short, |_| panic!("no step was taken"));
+        let refusal = trainer.steps(&SingleThread, &[GOOD], &mut short, |_, _| -> Result<(), Error> {
+            panic!("no step was taken")
+        });
         assert_eq!(refusal, Err(length("scratch", needed, given)));
     }
     assert_eq!(bits(&trainer), before);

@@ -12,8 +12,10 @@ pub(super) struct Forward<'a> {
     pub(super) level: Level,
     pub(super) in_dim: usize,
     pub(super) bias: bool,
-    /// How many queries there are.
+    /// How many queries the outputs have room for.
     pub(super) rows: usize,
+    /// Which of them `queries` begin with.
+    pub(super) first_row: usize,
     /// Row-major.
     pub(super) queries: &'a [f32],
     /// As many panels of the weight as of the outputs.
@@ -37,7 +39,7 @@ impl Phase for Forward<'_> {
     }
 
     fn run(self) {
-        let Self { level, in_dim, bias, rows, queries, weight, outputs } = self;
+        let Self { level, in_dim, bias, rows, first_row, queries, weight, outputs } = self;
         dispatch!(level, s => {
             forward(
                 s,
@@ -47,7 +49,7 @@ impl Phase for Forward<'_> {
                 queries,
                 #[inline(always)]
                 |panel, row, acc| {
-                    if let Some(place) = outputs.get_mut(panel * rows + row) {
+                    if let Some(place) = outputs.get_mut(panel * rows + first_row + row) {
                         *place = s.to_lanes(acc);
                     }
                 },

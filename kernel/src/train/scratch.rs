@@ -2,6 +2,7 @@
 
 use super::norm::{NormForm, norm_form};
 use super::queries::{QUERY_STATE_LEN, QueryState, document_tile_len};
+use super::update::ROWS_BESIDE;
 use crate::error::Error;
 use crate::lanes::{LANES, Lanes, panel_len, panels};
 
@@ -20,8 +21,13 @@ pub const fn streaming_scratch_len(rows: usize, block: usize, in_dim: usize, out
 /// How many [`Lanes`] of scratch more let [`Trainer::steps`](crate::Trainer::steps) transform the next batch's queries
 /// by each panel of the weight as soon as it is updated.
 #[must_use]
-pub const fn ahead_len(rows: usize, out_dim: usize) -> usize {
-    outputs_len(rows, out_dim)
+pub const fn ahead_len(rows: usize, in_dim: usize, out_dim: usize) -> usize {
+    outputs_len(rows, out_dim).saturating_add(packed_len(rows, in_dim))
+}
+
+/// The length of [`Ahead::packed`](super::update::Ahead::packed).
+pub(super) const fn packed_len(rows: usize, in_dim: usize) -> usize {
+    panel_len(if rows < ROWS_BESIDE { rows } else { ROWS_BESIDE }, in_dim)
 }
 
 /// What the lengths of the buffers depend on.

@@ -3,12 +3,14 @@
 use super::gradient::{d_weight, operand_groups};
 use super::norm::{NormForm, norm_form};
 use super::outputs::Forward;
+use super::scratch::packed_len;
 use super::team::{Phase, split};
 use super::{Anchor, Shape};
 use crate::adam::{OptimizerKind, Stages, Update, update_lanes};
 use crate::lanes::{LANES, Lanes};
 use crate::simd::{Simd, dispatch, prefetch};
-use crate::tile::{Sink, columns_tile, columns_tile_beside};
+use crate::tile::{ROWS_BETWEEN, Sink, columns_run_beside, columns_tile, columns_tile_beside};
+use crate::transpose::rows_to_panel;
 
 /// Updates some panels of the weight, and transforms the next batch's queries by each of them while it is at hand.
 pub(super) struct UpdatePanels<'a> {
@@ -32,9 +34,46 @@ pub(super) struct UpdatePanels<'a> {
 /// The forward pass of the next batch.
 pub(super) struct Ahead<'a> {
     /// How many queries there are.
-    pub(super) rows: usize,
-    pub(super) queries: &'a [f32],
-    pub(super) outputs: &'a mut [Lanes],
+    rows: usize,
+    /// Row-major.
+    queries: &'a [f32],
+    /// The first of them in panels, a column per input; empty where no update hides behind their products.
+    packed: &'a [Lanes],
+    outputs: &'a mut [Lanes],
+}
+
+/// How many of the next batch's queries are transformed beside an update, at most: with so many the update of a panel is
+/// over when all have been.
+pub(super) const ROWS_BESIDE: usize = ROWS_BETWEEN * LANES;
+
+/// How many panels are updated before they transform the next batch's queries: as many as share each scalar of them.
+const PANELS: usize = 2;
+
+impl<'a> Ahead<'a> {
+    /// The forward pass of a batch of this shape; `room` has [`packed_len`](super::scratch::packed_len) elements.
+    pub(super) fn new(
+        shape: Shape,
+        queries: &'a [f32],
+        room: &'a mut [Lanes],
+        outputs: &'a mut [Lanes],
+    ) -> Self {
+        let Shape { rows, in_dim, level, .. } = shape;
+        let mut packed: &[Lanes] = &[];
+        if dispatch!(level, s => is_wide(s)) {
+            let len = packed_len(rows, in_dim);
+            let panels = room.get_mut(..len).unwrap_or_default();
+            let rows = queries.chunks((LANES * in_dim).max(1));
+            for (panel, rows) in panels.chunks_exact_mut(in_dim.max(1)).zip(rows) {
+                dispatch!(level, s => rows_to_panel(s, rows, in_dim, panel));
+            }
+            packed = panels;
+        }
+        Self { rows, queries, packed, outputs }
+    }
+}
+
+fn is_wide<S: Simd>(_: S) -> bool {
+    S::WIDE
 }
 
 impl Phase for UpdatePanels<'_> {
@@ -51,9 +90,9 @@ impl Phase for UpdatePanels<'_> {
         let (m_a, m_b) = split(self.m, at, stride);
         let (v_a, v_b) = split(self.v, at, stride);
         let (ahead_a, ahead_b) = match self.ahead {
-            Some(Ahead { rows, queries, outputs }) => {
-                let (a, b) = split(outputs, at, rows);
-                (Some(Ahead { rows, queries, outputs: a }), Some(Ahead { rows, queries, outputs: b }))
+            Some(ahead) => {
+                let (a, b) = split(ahead.outputs, at, ahead.rows);
+                (Some(Ahead { outputs: a, ..ahead }), Some(Ahead { outputs: b, ..ahead }))
             }
             None => (None, None),
         };
@@ -73,20 +112,62 @@ impl Phase for UpdatePanels<'_> {
     }
 
     fn run(mut self) {
+        let panels = self.panels();
         let Some(ahead) = self.ahead.take() else {
-            return self.update(0..self.panels());
+            return self.update(0..panels);
         };
-        let Shape { level, in_dim, bias, .. } = self.shape;
-        let (stride, Ahead { rows, queries, outputs }) = (self.shape.stride(), ahead);
-        for (p, outputs) in outputs.chunks_exact_mut(rows.max(1)).enumerate() {
-            self.update(p..p + 1);
-            let weight = self.w.get(p * stride..(p + 1) * stride).unwrap_or_default();
-            Forward { level, in_dim, bias, rows, queries, weight, outputs }.run();
+        let stored = norm_form(self.shape.rows, self.shape.in_dim) == NormForm::Direct;
+        if stored && self.update.kind == OptimizerKind::AdamW && !ahead.packed.is_empty() {
+            return self.update_beside(ahead);
+        }
+        for first in (0..panels).step_by(PANELS) {
+            let pair = first..panels.min(first + PANELS);
+            self.update(pair.clone());
+            self.transform(pair, ahead.rows, 0, ahead.queries, ahead.outputs);
         }
     }
 }
 
 impl UpdatePanels<'_> {
+    /// Updates all panels by their stored gradient. While one is updated, the one before it transforms the first queries;
+    /// the others follow when two panels are there.
+    fn update_beside(&mut self, ahead: Ahead<'_>) {
+        let Ahead { rows, queries, packed, outputs } = ahead;
+        let (shape, gradient, panels) = (self.shape, self.gradient, self.panels());
+        let stride = shape.stride();
+        let (first_queries, others) = queries.split_at((ROWS_BESIDE * shape.in_dim).min(queries.len()));
+        self.update(0..panels.min(1));
+        for (p, next) in (0..panels).zip(1..) {
+            if next < panels {
+                let gradient = gradient.get(next * stride..(next + 1) * stride).unwrap_or_default();
+                let outputs = outputs.get_mut(p * rows..next * rows).unwrap_or_default();
+                let Some((before, mut panel)) = self.panel_and_before(next) else { return };
+                dispatch!(shape.level, s => panel.update_beside(s, shape.in_dim, gradient, before, packed, outputs));
+            } else {
+                self.transform(p..next, rows, 0, first_queries, outputs);
+            }
+            if next % PANELS == 0 || next == panels {
+                self.transform(p / PANELS * PANELS..next, rows, ROWS_BESIDE, others, outputs);
+            }
+        }
+    }
+
+    /// Transforms queries, those of the next batch from `first_row` on, by the panels of a range.
+    fn transform(
+        &self,
+        range: core::ops::Range<usize>,
+        rows: usize,
+        first_row: usize,
+        queries: &[f32],
+        outputs: &mut [Lanes],
+    ) {
+        let Shape { level, in_dim, bias, .. } = self.shape;
+        let stride = self.shape.stride();
+        let weight = self.w.get(range.start * stride..range.end * stride).unwrap_or_default();
+        let outputs = outputs.get_mut(range.start * rows..range.end * rows).unwrap_or_default();
+        Forward { level, in_dim, bias, rows, first_row, queries, weight, outputs }.run();
+    }
+
     /// Updates the panels of a range.
     fn update(&mut self, range: core::ops::Range<usize>) {
         let (shape, outputs, operand, gradient) = (self.shape, self.outputs, self.operand, self.gradient);
@@ -117,6 +198,11 @@ impl UpdatePanels<'_> {
 
     /// What the update of the `p`-th of these panels works on.
     fn panel(&mut self, p: usize) -> Option<PanelUpdate<'_>> {
+        self.panel_and_before(p).map(|(_, panel)| panel)
+    }
+
+    /// The same, and the weight of the panel before it; that of the first panel is empty.
+    fn panel_and_before(&mut self, p: usize) -> Option<(&[Lanes], PanelUpdate<'_>)> {
         let Shape { in_dim, out_dim, .. } = self.shape;
         let stride = self.shape.stride();
         let range = p * stride..(p + 1) * stride;
@@ -129,13 +215,16 @@ impl UpdatePanels<'_> {
                 PanelAnchor::Weights(weights.get(self.first_panel * stride..)?.get(range.clone())?)
             }
         };
-        let w = self.w.get_mut(range.clone())?;
+        let (before, w) = self.w.split_at_mut_checked(range.start)?;
+        let before = before.get(range.start.saturating_sub(stride)..)?;
+        let w = w.get_mut(..stride)?;
         let (m, v) = (self.m.get_mut(range.clone()), self.v.get_mut(range));
-        Some(PanelUpdate { update: self.update, anchor, w, m, v })
+        Some((before, PanelUpdate { update: self.update, anchor, w, m, v }))
     }
 }
 
-/// How many columns ahead `W`, `m` and `v` are asked for, which together seldom fit the second-level cache: four tiles.
+/// How many columns ahead `W`, `m` and `v` are asked for where no gradient is stored, since together they seldom fit the
+/// second-level cache: four tiles. Beside a forward pass, which takes longer, one tile is enough.
 const COLUMNS_AHEAD: usize = 4 * LANES;
 
 /// Updates one panel of the weight by the tiles of its gradient, those of one group of the operand.
@@ -186,22 +275,28 @@ fn update_full_tiles<S: Simd>(
         let acc = match waiting.and_then(|first| panel.tile(first, &mut anchor)) {
             Some(TileUpdate { anchor: None, w, m, v }) => {
                 let mut stages = Stages::new(s);
-                let acc = columns_tile_beside(s, d_output, tile, |c| {
-                    prefetch(w, c + COLUMNS_AHEAD);
-                    prefetch(m, c + COLUMNS_AHEAD);
-                    prefetch(v, c + COLUMNS_AHEAD);
-                    if let Some(gradient) = gradients.get(c) {
-                        stages.column(s, &update, c, s.load(gradient), [w, m, v]);
-                    }
-                });
+                let acc = columns_tile_beside(
+                    s,
+                    d_output,
+                    tile,
+                    #[inline(always)]
+                    |c| {
+                        prefetch(w, c + COLUMNS_AHEAD);
+                        prefetch(m, c + COLUMNS_AHEAD);
+                        prefetch(v, c + COLUMNS_AHEAD);
+                        if let Some(gradient) = gradients.get(c) {
+                            stages.column(s, &update, c, s.load(gradient), [w, m, v]);
+                        }
+                    },
+                );
                 stages.end(s, &update, w);
                 acc
             }
             Some(mut before) => {
                 before.columns(s, &update, &gradients);
-                formed(s, d_output, tile)
+                more_rows(s, d_output, tile, [s.splat(0.0); LANES])
             }
-            None => formed(s, d_output, tile),
+            None => more_rows(s, d_output, tile, [s.splat(0.0); LANES]),
         };
         for (place, value) in gradients.iter_mut().zip(acc) {
             *place = s.to_lanes(value);
@@ -211,13 +306,6 @@ fn update_full_tiles<S: Simd>(
     if let Some(mut before) = waiting.and_then(|first| panel.tile(first, &mut anchor)) {
         before.columns(s, &update, &gradients);
     }
-}
-
-/// Sixteen columns of the gradient of one panel.
-#[inline(always)]
-fn formed<S: Simd>(s: S, d_output: &[Lanes], tile: &[Lanes]) -> [S::F32; LANES] {
-    let [acc] = columns_tile(s, [d_output], tile, 0, [[s.splat(0.0); LANES]]);
-    acc
 }
 
 /// One panel of the weight, to be updated by the columns of its gradient.
@@ -240,6 +328,90 @@ impl PanelUpdate<'_> {
             v: self.v.as_mut()?.get_mut(first..)?.first_chunk_mut()?,
         })
     }
+
+    /// Updates the panel by its `gradient`, by AdamW. Beside that the panel `before` transforms queries in panels, of which
+    /// each gets one of the `outputs`.
+    #[inline(always)]
+    fn update_beside<S: Simd>(
+        &mut self,
+        s: S,
+        in_dim: usize,
+        gradient: &[Lanes],
+        before: &[Lanes],
+        queries: &[Lanes],
+        outputs: &mut [Lanes],
+    ) {
+        // The rule as a constant: no branch is left in the innermost loop.
+        let update = Update { kind: OptimizerKind::AdamW, ..self.update };
+        let mut anchor = [Lanes::ZERO; LANES];
+        let (weight, bias) = before.split_at(in_dim.min(before.len()));
+        let (runs, rest) = runs(weight);
+        let (tiles, _) = gradient.get(..in_dim).unwrap_or_default().as_chunks::<LANES>();
+        let mut tiles = tiles.iter().zip((0..).step_by(LANES));
+        for (panel, outputs) in queries.chunks_exact(in_dim.max(1)).zip(outputs.chunks_mut(LANES)) {
+            let (query_runs, query_rest) = self::runs(panel);
+            let mut acc = [s.splat(0.0); LANES];
+            for (run, query_run) in runs.iter().zip(query_runs) {
+                let tile = tiles.next();
+                let tile =
+                    tile.and_then(|(gradients, first)| Some((gradients, self.tile(first, &mut anchor)?)));
+                acc = match tile {
+                    Some((gradients, TileUpdate { anchor: None, w, m, v })) => {
+                        let mut stages = Stages::new(s);
+                        let acc = columns_run_beside(
+                            s,
+                            run,
+                            query_run,
+                            acc,
+                            #[inline(always)]
+                            |c| {
+                                prefetch(gradients, c + LANES);
+                                prefetch(w, c + LANES);
+                                prefetch(m, c + LANES);
+                                prefetch(v, c + LANES);
+                                if let Some(gradient) = gradients.get(c) {
+                                    stages.column(s, &update, c, s.load(gradient), [w, m, v]);
+                                }
+                            },
+                        );
+                        stages.end(s, &update, w);
+                        acc
+                    }
+                    Some((gradients, mut columns)) => {
+                        columns.columns(s, &update, gradients);
+                        more_rows(s, run.as_flattened(), query_run.as_flattened(), acc)
+                    }
+                    None => more_rows(s, run.as_flattened(), query_run.as_flattened(), acc),
+                };
+            }
+            acc = more_rows(s, rest, query_rest, acc);
+            for (place, chain) in outputs.iter_mut().zip(acc) {
+                let output = bias.first().map_or(chain, |bias| s.fma(s.load(bias), s.splat(1.0), chain));
+                *place = s.to_lanes(output);
+            }
+        }
+        let done = tiles.next().map_or(in_dim / LANES * LANES, |(_, first)| first);
+        for (column, gradient) in gradient.iter().enumerate().skip(done) {
+            self.put(s, column, [s.load(gradient)]);
+        }
+    }
+}
+
+/// Columns of a panel that are multiplied while a tile is updated.
+type Run = [[Lanes; ROWS_BETWEEN]; LANES];
+
+/// A panel in runs, and the columns behind the last whole one.
+#[inline(always)]
+fn runs(panel: &[Lanes]) -> (&[Run], &[Lanes]) {
+    let runs = panel.as_chunks().0.as_chunks().0;
+    (runs, panel.get(size_of_val(runs) / size_of::<Lanes>()..).unwrap_or_default())
+}
+
+/// Goes on with sixteen chains of one panel over the rows of a tile.
+#[inline(always)]
+fn more_rows<S: Simd>(s: S, panel: &[Lanes], tile: &[Lanes], acc: [S::F32; LANES]) -> [S::F32; LANES] {
+    let [acc] = columns_tile(s, [panel], tile, 0, [acc]);
+    acc
 }
 
 #[cfg(cortex_m_fpu)]

@@ -76,7 +76,7 @@ fn scalars(_: &mut Buffers) -> Result<(), Error> {
     black_box((widen_f16(any()), narrow_f16(any())));
     black_box((panels(any()), panel_len(any(), any()), linear_len(any(), any(), any())));
     black_box((scratch_len(any(), any(), any(), any()), streaming_scratch_len(any(), any(), any(), any())));
-    black_box((ahead_len(any(), any()), norm_form(any(), any())));
+    black_box((ahead_len(any(), any(), any()), norm_form(any(), any())));
     for decay in [Decay::Constant, Decay::Linear, Decay::Cosine] {
         black_box(Schedule { decay: black_box(decay), warmup: any(), total: any() }.factor(any()));
     }
@@ -303,8 +303,9 @@ fn training(buffers: &mut Buffers) -> Result<(), Error> {
 
 fn long_training(buffers: &mut Buffers) -> Result<(), Error> {
     with_trainer(buffers, |trainer, batches, scratch| {
-        trainer.steps(&SingleThread, batches, scratch, |report| {
-            black_box(report);
+        trainer.steps(&SingleThread, batches, scratch, |trainer, report| {
+            black_box((trainer.state(), report));
+            Ok(())
         })
     })
 }
