@@ -9,7 +9,6 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use npyz::WriterBuilder as _;
 use query_adapter::{Level, Transform as _};
 
 use crate::adapter_file::{AdapterFile, StoredAdapter};
@@ -20,7 +19,7 @@ use crate::files::write_atomically;
 use crate::json_lines::{self, Lines, Row};
 use crate::options::ApplyOptions;
 use crate::parallel::{Stream, available_threads, in_turns};
-use crate::vectors::Matrix;
+use crate::vectors::{Matrix, NpyRows};
 
 /// Vectors that go through the adapter at a time; a batch gives each the bits it would get alone.
 const BATCH: usize = 256;
@@ -129,18 +128,15 @@ impl Flow {
     fn write_npy(&mut self, out: &mut dyn Write) -> Result<(), Stop> {
         let dim = self.adapter.out_dim();
         if let Some(matrix) = &self.input.matrix {
-            let mut out = begin_npy(out, matrix.rows(), dim)?;
-            self.run(|_| {}, &mut |batch| out.extend(batch.outputs.iter().copied()))?;
-            return Ok(out.finish()?);
+            let mut out = NpyRows::begin(out, matrix.rows(), dim)?;
+            return self.run(|_| {}, &mut |batch| out.write(&batch.outputs));
         }
         let mut all = Vec::new();
         self.run(|_| {}, &mut |batch| {
             all.extend_from_slice(&batch.outputs);
             Ok(())
         })?;
-        let mut out = begin_npy(out, all.len() / dim, dim)?;
-        out.extend(all)?;
-        Ok(out.finish()?)
+        Ok(NpyRows::begin(out, all.len() / dim, dim)?.write(&all)?)
     }
 
     /// Transforms all vectors, batches side by side; `write` gets them in their order, after `finish` has been with
@@ -186,11 +182,6 @@ impl Stream for Batches<'_> {
             None => Ok((self.write)(batch)?),
         }
     }
-}
-
-pub(crate) fn begin_npy<W: Write>(out: W, rows: usize, dim: usize) -> io::Result<npyz::NpyWriter<f32, W>> {
-    let shape = [rows as u64, dim as u64];
-    npyz::WriteOptions::<f32>::new().default_dtype().shape(&shape).writer(out).begin_nd()
 }
 
 /// Where vectors come from; all have the dimension that the adapter takes.

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use found::{Format, Found};
 use memmap2::Mmap;
+pub(crate) use npy::NpyRows;
 
 use crate::contents;
 use crate::failure::Failure;

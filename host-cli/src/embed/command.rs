@@ -7,7 +7,6 @@ use query_adapter::Level;
 
 use super::embedder::Embedder;
 use super::origin;
-use crate::apply::begin_npy;
 use crate::claims::Claim;
 use crate::dataset::{Dataset, Purpose};
 use crate::failure::Failure;
@@ -15,7 +14,7 @@ use crate::files::write_atomically;
 use crate::json::quoted;
 use crate::options::EmbedOptions;
 use crate::texts::{KeepTexts, Texts};
-use crate::vectors::Vectors;
+use crate::vectors::{NpyRows, Vectors};
 
 /// The files written, in this order; the last one says that the others are complete.
 const FILES: [&str; 5] = ["queries.npy", "query_ids.json", "corpus.npy", "corpus_ids.json", origin::FILE];
@@ -80,11 +79,8 @@ fn merge(all: &mut Texts, more: &Texts, what: &str, file: &Path) -> Result<(), F
 }
 
 fn write_vectors(matrix: &Path, ids: &Path, vectors: &Vectors, force: bool) -> Result<(), Failure> {
-    let components = vectors.matrix().as_slice().iter().copied();
     write_atomically(matrix, force, |out| {
-        let mut out = begin_npy(out, vectors.len(), vectors.dim())?;
-        out.extend(components)?;
-        out.finish()
+        NpyRows::begin(out, vectors.len(), vectors.dim())?.write(vectors.matrix().as_slice())
     })?;
     let list: Vec<&str> = (0..vectors.len()).map(|row| vectors.id(row)).collect();
     let text = serde_json::to_string_pretty(&list).map_err(anyhow::Error::from)?;

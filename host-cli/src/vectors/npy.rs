@@ -1,10 +1,13 @@
 //! Matrices as `.npy` files.
 
+use std::io::{self, Write};
 use std::path::Path;
 
 use half::f16;
 use memmap2::Mmap;
-use npyz::{DType, Deserialize as NpyElement, Endianness, NpyFile, NpyHeader, Order, TypeChar};
+use npyz::{
+    DType, Deserialize as NpyElement, Endianness, NpyFile, NpyHeader, Order, TypeChar, WriterBuilder as _,
+};
 
 use super::Matrix;
 use crate::failure::Failure;
@@ -200,6 +203,27 @@ fn transposed(columns: &[f32], rows: usize, dim: usize) -> Vec<f32> {
 }
 
 /// Files for tests, made by hand.
+/// A matrix of `f32` on its way to a file.
+pub(crate) struct NpyRows<'a>(&'a mut dyn Write);
+
+impl<'a> NpyRows<'a> {
+    /// Writes the header of `rows × dim` values.
+    pub(crate) fn begin(out: &'a mut dyn Write, rows: usize, dim: usize) -> io::Result<Self> {
+        let mut header = Vec::new();
+        let shape = [rows as u64, dim as u64];
+        // The library writes a header at once, but values one by one, which takes longer than to transform them.
+        drop(npyz::WriteOptions::<f32>::new().default_dtype().shape(&shape).writer(&mut header).begin_nd()?);
+        out.write_all(&header)?;
+        Ok(Self(out))
+    }
+
+    /// Writes the next values, row after row.
+    pub(crate) fn write(&mut self, values: &[f32]) -> io::Result<()> {
+        // The header names the byte order of this machine.
+        self.0.write_all(bytemuck::cast_slice(values))
+    }
+}
+
 #[cfg(test)]
 pub(super) mod test_files {
     use super::MAGIC;
