@@ -340,9 +340,10 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Trainer<S> {
             // A batch that is to be refused is refused when its turn comes.
             let following = batches.get(i + 1).filter(|_| shape.gains_ahead());
             let following = following.and_then(|batch| Some((batch, Shape::of(&self.adapter, batch).ok()?)));
+            let hides = shape.stores_gradient() && self.optimizer.kind == OptimizerKind::AdamW;
             let ahead = following.map(|(batch, shape)| {
                 let (outputs, _) = team::split(next, shape.outputs_len(), 1);
-                Ahead::new(shape, batch.queries, packed, outputs)
+                Ahead::new(shape, batch.queries, if hides { packed } else { &mut [] }, outputs)
             });
             ready = ahead.is_some();
             let report = self.learn(join, Step { shape, batch, total_weight, ahead }, outputs, scratch)?;
@@ -463,12 +464,17 @@ impl Shape {
         self.in_dim + self.bias as usize
     }
 
+    /// Whether the gradient is stored, so that the update only reads it.
+    const fn stores_gradient(&self) -> bool {
+        matches!(norm_form(self.rows, self.in_dim), NormForm::Direct)
+    }
+
     /// Whether the next forward pass is better done with the update: it then hides the update, or the weight has left the
     /// second-level cache (2 MiB, say) when the update is over.
     const fn gains_ahead(&self) -> bool {
         let parameters = panel_len(self.out_dim, self.stride()) * LANES;
         let bytes = parameters.saturating_mul(3 * size_of::<f32>());
-        matches!(norm_form(self.rows, self.in_dim), NormForm::Direct) || bytes > 1 << 21
+        self.stores_gradient() || bytes > 1 << 21
     }
 
     const fn outputs_len(&self) -> usize {

@@ -50,7 +50,8 @@ pub(super) const ROWS_BESIDE: usize = ROWS_BETWEEN * LANES;
 const PANELS: usize = 2;
 
 impl<'a> Ahead<'a> {
-    /// The forward pass of a batch of this shape; `room` has [`packed_len`](super::scratch::packed_len) elements.
+    /// The forward pass of a batch of this shape. If an update is to hide behind its products, `room` has [`packed_len`]
+    /// elements, otherwise none.
     pub(super) fn new(
         shape: Shape,
         queries: &'a [f32],
@@ -58,15 +59,11 @@ impl<'a> Ahead<'a> {
         outputs: &'a mut [Lanes],
     ) -> Self {
         let Shape { rows, in_dim, level, .. } = shape;
-        let mut packed: &[Lanes] = &[];
-        if dispatch!(level, s => is_wide(s)) {
-            let len = packed_len(rows, in_dim);
-            let panels = room.get_mut(..len).unwrap_or_default();
-            let rows = queries.chunks((LANES * in_dim).max(1));
-            for (panel, rows) in panels.chunks_exact_mut(in_dim.max(1)).zip(rows) {
-                dispatch!(level, s => rows_to_panel(s, rows, in_dim, panel));
-            }
-            packed = panels;
+        let len = if dispatch!(level, s => is_wide(s)) { packed_len(rows, in_dim) } else { 0 };
+        let packed = room.get_mut(..len).unwrap_or_default();
+        let panels = packed.chunks_exact_mut(in_dim.max(1));
+        for (panel, rows) in panels.zip(queries.chunks((LANES * in_dim).max(1))) {
+            dispatch!(level, s => rows_to_panel(s, rows, in_dim, panel));
         }
         Self { rows, queries, packed, outputs }
     }
@@ -116,8 +113,7 @@ impl Phase for UpdatePanels<'_> {
         let Some(ahead) = self.ahead.take() else {
             return self.update(0..panels);
         };
-        let stored = norm_form(self.shape.rows, self.shape.in_dim) == NormForm::Direct;
-        if stored && self.update.kind == OptimizerKind::AdamW && !ahead.packed.is_empty() {
+        if !ahead.packed.is_empty() {
             return self.update_beside(ahead);
         }
         for first in (0..panels).step_by(PANELS) {
