@@ -129,14 +129,17 @@ impl Flow {
         let dim = self.adapter.out_dim();
         if let Some(matrix) = &self.input.matrix {
             let mut out = NpyRows::begin(out, matrix.rows(), dim)?;
-            return self.run(|_| {}, &mut |batch| out.write(&batch.outputs));
+            self.run(|_| {}, &mut |batch| out.write(&batch.outputs))?;
+            return Ok(out.finish()?);
         }
         let mut all = Vec::new();
         self.run(|_| {}, &mut |batch| {
             all.extend_from_slice(&batch.outputs);
             Ok(())
         })?;
-        Ok(NpyRows::begin(out, all.len() / dim, dim)?.write(&all)?)
+        let mut out = NpyRows::begin(out, all.len() / dim, dim)?;
+        out.write(&all)?;
+        Ok(out.finish()?)
     }
 
     /// Transforms all vectors, batches side by side; `write` gets them in their order, after `finish` has been with

@@ -80,7 +80,9 @@ fn merge(all: &mut Texts, more: &Texts, what: &str, file: &Path) -> Result<(), F
 
 fn write_vectors(matrix: &Path, ids: &Path, vectors: &Vectors, force: bool) -> Result<(), Failure> {
     write_atomically(matrix, force, |out| {
-        NpyRows::begin(out, vectors.len(), vectors.dim())?.write(vectors.matrix().as_slice())
+        let mut out = NpyRows::begin(out, vectors.len(), vectors.dim())?;
+        out.write(vectors.matrix().as_slice())?;
+        out.finish()
     })?;
     let list: Vec<&str> = (0..vectors.len()).map(|row| vectors.id(row)).collect();
     let text = serde_json::to_string_pretty(&list).map_err(anyhow::Error::from)?;

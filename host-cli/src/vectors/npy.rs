@@ -204,23 +204,31 @@ fn transposed(columns: &[f32], rows: usize, dim: usize) -> Vec<f32> {
 
 /// Files for tests, made by hand.
 /// A matrix of `f32` on its way to a file.
-pub(crate) struct NpyRows<'a>(&'a mut dyn Write);
+pub(crate) struct NpyRows<'a> {
+    out: &'a mut dyn Write,
+    /// Values that are still to be written.
+    missing: usize,
+}
 
 impl<'a> NpyRows<'a> {
     /// Writes the header of `rows × dim` values.
     pub(crate) fn begin(out: &'a mut dyn Write, rows: usize, dim: usize) -> io::Result<Self> {
-        let mut header = Vec::new();
         let shape = [rows as u64, dim as u64];
         // The library writes a header at once, but values one by one, which takes longer than to transform them.
-        drop(npyz::WriteOptions::<f32>::new().default_dtype().shape(&shape).writer(&mut header).begin_nd()?);
-        out.write_all(&header)?;
-        Ok(Self(out))
+        drop(npyz::WriteOptions::<f32>::new().default_dtype().shape(&shape).writer(&mut *out).begin_nd()?);
+        Ok(Self { out, missing: rows * dim })
     }
 
     /// Writes the next values, row after row.
     pub(crate) fn write(&mut self, values: &[f32]) -> io::Result<()> {
+        self.missing = self.missing.checked_sub(values.len()).ok_or(io::ErrorKind::InvalidData)?;
         // The header names the byte order of this machine.
-        self.0.write_all(bytemuck::cast_slice(values))
+        self.out.write_all(bytemuck::cast_slice(values))
+    }
+
+    /// Refuses a matrix that is not whole.
+    pub(crate) fn finish(self) -> io::Result<()> {
+        if self.missing == 0 { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
     }
 }
 
@@ -434,5 +442,22 @@ mod tests {
                 prop_assert_eq!(matrix.as_slice().len(), matrix.rows() * matrix.dim());
             }
         }
+    }
+
+    #[test]
+    fn a_matrix_is_written_whole_or_refused() {
+        let mut bytes = Vec::new();
+        let mut rows = NpyRows::begin(&mut bytes, 2, 3).unwrap();
+        rows.write(&[1.0, 2.0, 3.0]).unwrap();
+        rows.write(&[4.0, 5.0, -0.0]).unwrap();
+        assert_eq!(rows.write(&[7.0]).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        rows.finish().unwrap();
+        let matrix = parse("m.npy".as_ref(), &bytes).unwrap();
+        assert_eq!((matrix.rows(), matrix.as_slice()), (2, &[1.0, 2.0, 3.0, 4.0, 5.0, -0.0][..]));
+
+        let mut bytes = Vec::new();
+        let mut rows = NpyRows::begin(&mut bytes, 2, 3).unwrap();
+        rows.write(&[1.0, 2.0, 3.0]).unwrap();
+        assert_eq!(rows.finish().unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 }

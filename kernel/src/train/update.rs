@@ -276,14 +276,7 @@ fn update_full_tiles<S: Simd>(
                     d_output,
                     tile,
                     #[inline(always)]
-                    |c| {
-                        prefetch(w, c + COLUMNS_AHEAD);
-                        prefetch(m, c + COLUMNS_AHEAD);
-                        prefetch(v, c + COLUMNS_AHEAD);
-                        if let Some(gradient) = gradients.get(c) {
-                            stages.column(s, &update, c, s.load(gradient), [w, m, v]);
-                        }
-                    },
+                    |c| stage(s, &mut stages, &update, c, &gradients, [w, m, v], COLUMNS_AHEAD),
                 );
                 stages.end(s, &update, w);
                 acc
@@ -301,6 +294,25 @@ fn update_full_tiles<S: Simd>(
     }
     if let Some(mut before) = waiting.and_then(|first| panel.tile(first, &mut anchor)) {
         before.columns(s, &update, &gradients);
+    }
+}
+
+/// The next column of a tile; asks for those `ahead` of it.
+#[inline(always)]
+fn stage<S: Simd>(
+    s: S,
+    stages: &mut Stages<S>,
+    update: &Update,
+    c: usize,
+    gradients: &[Lanes; LANES],
+    [w, m, v]: [&mut [Lanes; LANES]; 3],
+    ahead: usize,
+) {
+    prefetch(w, c + ahead);
+    prefetch(m, c + ahead);
+    prefetch(v, c + ahead);
+    if let Some(gradient) = gradients.get(c) {
+        stages.column(s, update, c, s.load(gradient), [w, m, v]);
     }
 }
 
@@ -362,12 +374,7 @@ impl PanelUpdate<'_> {
                             #[inline(always)]
                             |c| {
                                 prefetch(gradients, c + LANES);
-                                prefetch(w, c + LANES);
-                                prefetch(m, c + LANES);
-                                prefetch(v, c + LANES);
-                                if let Some(gradient) = gradients.get(c) {
-                                    stages.column(s, &update, c, s.load(gradient), [w, m, v]);
-                                }
+                                stage(s, &mut stages, &update, c, gradients, [w, m, v], LANES);
                             },
                         );
                         stages.end(s, &update, w);
