@@ -202,7 +202,7 @@ pub(crate) fn update_lanes<S: Simd>(
     moments: Option<(&mut Lanes, &mut Lanes)>,
 ) {
     #[cfg(cortex_m_fpu)]
-    if S::WHOLE_CHAINS {
+    if S::LANE_BY_LANE {
         return update_each(u, &s.to_lanes(d_weight), anchor, w, moments);
     }
     let gradient = s.mul(s.splat(u.coef), d_weight);

@@ -283,7 +283,7 @@ fn apply_rows(
 ) {
     // A panel that is not full is written by a function of its own: with a choice between the two ways for each output, the
     // loops around it find too few registers and take half as long again. Where there are no such loops, it writes all.
-    let full = if Scalar::WHOLE_CHAINS { 0 } else { out_dim / LANES };
+    let full = if Scalar::LANE_BY_LANE { 0 } else { out_dim / LANES };
     let (weight, rest) = weight.split_at((full * (in_dim + usize::from(bias))).min(weight.len()));
     if full > 0 {
         dispatch!(level, s => {

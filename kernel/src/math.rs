@@ -208,7 +208,7 @@ fn exp_each(mut x: Lanes) -> Lanes {
 #[cfg(feature = "train")]
 #[inline(always)]
 pub(crate) fn exp_lanes<S: Simd>(s: S, x: S::F32) -> S::F32 {
-    if S::WHOLE_CHAINS {
+    if S::LANE_BY_LANE {
         return s.load(&exp_each(s.to_lanes(x)));
     }
     let x = s.max(s.splat(EXP_MIN), x);
@@ -234,7 +234,7 @@ pub(crate) fn exp_lanes<S: Simd>(s: S, x: S::F32) -> S::F32 {
 #[cfg(feature = "train")]
 #[inline(always)]
 pub(crate) fn ln_lanes<S: Simd>(s: S, x: &Lanes) -> Lanes {
-    if S::WHOLE_CHAINS {
+    if S::LANE_BY_LANE {
         let mut out = *x;
         for value in &mut out.0 {
             *value = ln(*value);

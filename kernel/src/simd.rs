@@ -31,8 +31,11 @@ pub(crate) trait Simd: Copy {
     type Mask: Copy;
     /// How many `F32` fit the registers beside one operand and one broadcast: the budget of a tile.
     const WIDE: bool;
-    /// Whether a chain takes all registers, so that each is done as a whole and there are no tiles.
-    const WHOLE_CHAINS: bool = false;
+    /// Whether each chain is done as a whole and there are no tiles: where one takes all registers, or where `fma` is a score
+    /// of instructions, beside which loading an operand once more is nothing.
+    const WHOLE_CHAINS: bool;
+    /// Whether sixteen lanes are sixteen turns of a loop.
+    const LANE_BY_LANE: bool = false;
 
     /// Runs `f` with the level's instructions enabled.
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R;
@@ -142,7 +145,8 @@ impl Simd for Scalar {
     type F32 = [f32; LANES];
     type Mask = u16;
     const WIDE: bool = false;
-    const WHOLE_CHAINS: bool = cfg!(cortex_m_fpu);
+    const WHOLE_CHAINS: bool = true;
+    const LANE_BY_LANE: bool = cfg!(cortex_m_fpu);
 
     #[inline]
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
@@ -287,14 +291,16 @@ vector_targets! {
         use super::Simd;
         use crate::lanes::Lanes;
 
-        /// A proof of `fearless_simd`'s that the processor has an instruction set.
+        /// A proof of `fearless_simd`'s that the processor has an instruction set; `FMA` says whether a fused multiply-add is
+        /// in it.
         #[derive(Clone, Copy)]
-        pub(crate) struct Vector<T, const WIDE: bool>(pub(crate) T);
+        pub(crate) struct Vector<T, const FMA: bool, const WIDE: bool>(pub(crate) T);
 
-        impl<T: fearless_simd::Simd, const W: bool> Simd for Vector<T, W> {
+        impl<T: fearless_simd::Simd, const F: bool, const W: bool> Simd for Vector<T, F, W> {
             type F32 = f32x16<T>;
             type Mask = mask32x16<T>;
             const WIDE: bool = W;
+            const WHOLE_CHAINS: bool = !F;
 
             #[inline(always)]
             fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
@@ -424,7 +430,7 @@ macro_rules! dispatch {
                 all(target_arch = "x86", target_feature = "sse2", target_feature = "fxsr")
             ))]
             Token::Sse2(token) => {
-                let $s = $crate::simd::Vector::<_, false>(token);
+                let $s = $crate::simd::Vector::<_, false, false>(token);
                 $s.vectorize(
                     #[inline(always)]
                     || $op,
@@ -435,7 +441,7 @@ macro_rules! dispatch {
                 all(target_arch = "x86", target_feature = "sse2", target_feature = "fxsr")
             ))]
             Token::Avx2(token) => {
-                let $s = $crate::simd::Vector::<_, false>(token);
+                let $s = $crate::simd::Vector::<_, true, false>(token);
                 $s.vectorize(
                     #[inline(always)]
                     || $op,
@@ -446,7 +452,7 @@ macro_rules! dispatch {
                 all(target_arch = "x86", target_feature = "sse2", target_feature = "fxsr")
             ))]
             Token::Avx512(token) => {
-                let $s = $crate::simd::Vector::<_, true>(token);
+                let $s = $crate::simd::Vector::<_, true, true>(token);
                 $s.vectorize(
                     #[inline(always)]
                     || $op,
@@ -454,7 +460,7 @@ macro_rules! dispatch {
             }
             #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
             Token::Neon(token) => {
-                let $s = $crate::simd::Vector::<_, false>(token);
+                let $s = $crate::simd::Vector::<_, true, false>(token);
                 $s.vectorize(
                     #[inline(always)]
                     || $op,
@@ -462,7 +468,7 @@ macro_rules! dispatch {
             }
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
             Token::Simd128(token) => {
-                let $s = $crate::simd::Vector::<_, false>(token);
+                let $s = $crate::simd::Vector::<_, false, false>(token);
                 $s.vectorize(
                     #[inline(always)]
                     || $op,

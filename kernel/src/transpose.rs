@@ -56,7 +56,7 @@ pub(crate) fn block_of_rows_to_panel<S: Simd>(
     first: usize,
     columns: &mut [Lanes],
 ) {
-    if S::WHOLE_CHAINS {
+    if S::LANE_BY_LANE {
         return move_each(rows, dim, first, columns);
     }
     let mut block = [s.splat(0.0); LANES];
@@ -95,7 +95,7 @@ fn padded(values: &[f32]) -> Lanes {
 #[cfg(feature = "train")]
 #[inline(always)]
 pub(crate) fn block_to_lanes<S: Simd>(s: S, from: &[Lanes], to: &mut [Lanes]) {
-    if S::WHOLE_CHAINS {
+    if S::LANE_BY_LANE {
         return move_each(crate::lanes::flat(from), LANES, 0, to);
     }
     let mut block = [s.splat(0.0); LANES];

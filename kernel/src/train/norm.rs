@@ -77,7 +77,7 @@ impl Phase for Gram<'_> {
         let Self { shape, d_output, operand, first_panel, sums } = self;
         sums.fill(Lanes::ZERO);
         let (first, end, all) = (first_panel, first_panel + sums.len(), panels(shape.rows));
-        if Scalar::WHOLE_CHAINS {
+        if Scalar::LANE_BY_LANE {
             for (sums, i) in sums.iter_mut().zip(first..) {
                 for j in 0..all {
                     let block = GramBlock { shape, d_output, operand, i, j };
@@ -138,6 +138,7 @@ impl GramBlock<'_> {
         }
         while done < rows {
             match rows - done {
+                _ if S::WHOLE_CHAINS => tile!(1),
                 9.. if S::WIDE => tile!(16),
                 5.. if S::WIDE && done % 8 == 0 => tile!(8),
                 _ => tile!(4),
