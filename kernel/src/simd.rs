@@ -122,14 +122,13 @@ pub(crate) trait Simd: Copy {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scalar;
 
+/// `c[l] ← fma(a[l], b[l], c[l])`: some hundred instructions, once in the program, however often it is called.
 #[cfg(not(cortex_m_fpu))]
-#[inline]
-fn zip3(a: [f32; LANES], b: [f32; LANES], c: [f32; LANES], f: impl Fn(f32, f32, f32) -> f32) -> [f32; LANES] {
-    let mut out = a;
-    for ((x, y), z) in out.iter_mut().zip(b).zip(c) {
-        *x = f(*x, y, z);
+#[inline(never)]
+fn fma_lanes(a: &[f32; LANES], b: &[f32; LANES], c: &mut [f32; LANES]) {
+    for ((c, &a), &b) in c.iter_mut().zip(a).zip(b) {
+        *c = math::fma(a, b, *c);
     }
-    out
 }
 
 #[inline]
@@ -187,7 +186,9 @@ impl Simd for Scalar {
     #[cfg(not(cortex_m_fpu))]
     #[inline]
     fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
-        zip3(a, b, c, math::fma)
+        let mut out = c;
+        fma_lanes(&a, &b, &mut out);
+        out
     }
     #[cfg(cortex_m_fpu)]
     #[inline]
