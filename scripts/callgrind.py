@@ -30,9 +30,13 @@ def skip(reason: str) -> None:
     sys.exit(SKIPPED)
 
 
-def build(package: str, binary: str) -> pathlib.Path:
-    """The path of a program of the workspace, built as it is released."""
-    command = ["cargo", "build", "--quiet", "--release", "--package", package, "--bin", binary]
+def build(binary: str) -> pathlib.Path:
+    """The path of a program of the workspace, built as it is released.
+
+    No package is named: what README.md's first command has built is taken as it is, where cargo would build a named
+    package's dependencies with the features that it alone needs.
+    """
+    command = ["cargo", "build", "--quiet", "--release", "--bin", binary]
     command += ["--message-format", "json-render-diagnostics"]
     printed = subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True).stdout
     for message in map(json.loads, printed.splitlines()):

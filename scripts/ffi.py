@@ -102,7 +102,7 @@ def main() -> int:
         for name in ("square", "square-int8"):
             source = work / f"{name.replace('-', '_')}.h"
             run(
-                "cargo", "run", "--locked", "--quiet", "--package", "host-cli", "--",
+                "cargo", "run", "--locked", "--quiet", "--release", "--",
                 "export", work / f"{name}.qad", "--format", "c", "--output", source,
             )
         include = ["-I", FFI / "include", "-I", EXAMPLES, "-I", work]

@@ -303,7 +303,7 @@ def differing(found: dict[str, dict[str, str]]) -> list[str]:
         for who, digests in found.items()
     )
     done = subprocess.run(
-        ["cargo", "run", "--locked", "--quiet", "--package", "host-cli", "--", "check", "--device-digests", "-"],
+        ["cargo", "run", "--locked", "--quiet", "--release", "--", "check", "--device-digests", "-"],
         cwd=FIRMWARE.parent, input=lines, capture_output=True, text=True, check=False,
     )
     if done.returncode not in (0, DIGESTS_DIFFER):

@@ -38,7 +38,7 @@ def main() -> int:
         print(__doc__.strip())
         return 2
     callgrind.require()
-    program = callgrind.build("host-cli", "host-cli")
+    program = callgrind.build("host-cli")
     with tempfile.TemporaryDirectory() as directory:
         data = pathlib.Path(directory)
         sizes = ["--queries", str(QUERIES), "--documents", str(DOCUMENTS), "--dim", str(DIM)]

@@ -104,7 +104,7 @@ def main() -> int:
         return 2
     callgrind.require()
     version = compiler()
-    program = callgrind.build("query-adapter-benches", "bench-case")
+    program = callgrind.build("bench-case")
     if sys.argv[1:] == ["--record"]:
         return record(program, version)
     recorded = json.loads(RECORD.read_text())

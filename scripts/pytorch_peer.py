@@ -48,7 +48,7 @@ class Kernel:
     """The benchmark program, asked for one case after the other."""
 
     def __init__(self) -> None:
-        program = callgrind.build("query-adapter-benches", "bench-case")
+        program = callgrind.build("bench-case")
         listed = subprocess.run([program, "list"], check=True, capture_output=True, text=True).stdout
         # The level that all operations but matvec are listed with is the machine's best.
         self.level = next(name.split("/")[2] for name in listed.split() if name.startswith("train_step/"))
@@ -144,13 +144,13 @@ def train_step(kernel: Kernel, rounds: int) -> None:
 
 def synthesize(directory: pathlib.Path) -> None:
     """A made-up data set of the size of a small real one."""
-    host_cli = callgrind.build("host-cli", "host-cli")
+    host_cli = callgrind.build("host-cli")
     sizes = ["--queries", "668", "--documents", "686", "--dim", "384"]
     subprocess.run([host_cli, "synthesize", *sizes, "--output", directory], check=True, stdout=subprocess.DEVNULL)
 
 
 def end_to_end(rounds: int, train: pathlib.Path, test: pathlib.Path, embeddings: pathlib.Path) -> None:
-    host_cli = callgrind.build("host-cli", "host-cli")
+    host_cli = callgrind.build("host-cli")
     batches = reference_batches(train, embeddings)
     dim = batches[0][0].shape[1]
     samples = []

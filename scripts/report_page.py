@@ -200,7 +200,7 @@ def check(files):
 
 
 def host_cli(*arguments):
-    command = ["cargo", "run", "--quiet", "--release", "--package", "host-cli", "--", *map(str, arguments)]
+    command = ["cargo", "run", "--quiet", "--release", "--", *map(str, arguments)]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 

@@ -9,7 +9,9 @@ use super::{Anchor, Shape};
 use crate::adam::{OptimizerKind, Stages, Update, update_lanes};
 use crate::lanes::{LANES, Lanes};
 use crate::simd::{Simd, dispatch, prefetch};
-use crate::tile::{ROWS_BETWEEN, Sink, columns_run_beside, columns_tile, columns_tile_beside};
+use crate::tile::{
+    ROWS_BETWEEN, Sink, Store, columns_run_beside, columns_tile, columns_tile_beside, product_columns,
+};
 use crate::transpose::rows_to_panel;
 
 /// Updates some panels of the weight, and transforms the next batch's queries by each of them while it is at hand.
@@ -236,17 +238,15 @@ fn update_panel<S: Simd>(
     #[cfg(cortex_m_fpu)]
     let (group, first) = panel.columns_by_assembly(shape, d_output, group, first);
     let mut done = 0;
-    if S::WIDE && panel.update.kind == OptimizerKind::AdamW {
+    if !S::WHOLE_CHAINS && panel.update.kind == OptimizerKind::AdamW {
         let full = group.len() / shape.rows.max(1);
         done = full.min(shape.in_dim.saturating_sub(first) / LANES);
-        update_full_tiles(
-            s,
-            shape,
-            d_output,
-            group.get(..done * shape.rows).unwrap_or_default(),
-            first,
-            panel,
-        );
+        let tiles = group.get(..done * shape.rows).unwrap_or_default();
+        if S::WIDE {
+            update_full_tiles(s, shape, d_output, tiles, first, panel);
+        } else {
+            update_tiles_in_turn(s, shape, d_output, tiles, first, panel);
+        }
     }
     let rest = group.get(done * shape.rows..).unwrap_or_default();
     d_weight(s, shape, [d_output], rest, first + done * LANES, core::array::from_mut(panel));
@@ -294,6 +294,26 @@ fn update_full_tiles<S: Simd>(
     }
     if let Some(mut before) = waiting.and_then(|first| panel.tile(first, &mut anchor)) {
         before.columns(s, &update, &gradients);
+    }
+}
+
+/// The same where registers are too few to do both at once: each tile is formed and then consumed.
+#[inline(always)]
+fn update_tiles_in_turn<S: Simd>(
+    s: S,
+    shape: Shape,
+    d_output: &[Lanes],
+    tiles: &[Lanes],
+    first: usize,
+    panel: &mut PanelUpdate<'_>,
+) {
+    let update = Update { kind: OptimizerKind::AdamW, ..panel.update };
+    let (mut gradients, mut anchor) = ([Lanes::ZERO; LANES], [Lanes::ZERO; LANES]);
+    for (tile, first) in tiles.chunks_exact(shape.rows.max(1)).zip((first..).step_by(LANES)) {
+        product_columns(s, [d_output], tile, 0, LANES, &mut [Store(&mut gradients)]);
+        if let Some(mut columns) = panel.tile(first, &mut anchor) {
+            columns.columns(s, &update, &gradients);
+        }
     }
 }
 
@@ -471,12 +491,19 @@ struct TileUpdate<'a> {
 }
 
 impl TileUpdate<'_> {
+    /// Updates the columns by AdamW.
     #[inline(always)]
     fn columns<S: Simd>(&mut self, s: S, update: &Update, gradients: &[Lanes; LANES]) {
+        let Some(anchor) = self.anchor else {
+            let mut stages = Stages::new(s);
+            for c in 0..LANES {
+                stage(s, &mut stages, update, c, gradients, [self.w, self.m, self.v], COLUMNS_AHEAD);
+            }
+            return stages.end(s, update, self.w);
+        };
         for c in 0..LANES {
-            let anchor = self.anchor.map(|anchor| &anchor[c]);
             let moments = Some((&mut self.m[c], &mut self.v[c]));
-            update_lanes(s, update, s.load(&gradients[c]), anchor, &mut self.w[c], moments);
+            update_lanes(s, update, s.load(&gradients[c]), Some(&anchor[c]), &mut self.w[c], moments);
         }
     }
 }
