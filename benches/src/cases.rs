@@ -17,6 +17,9 @@ pub const STEP_DIMS: [usize; 3] = [384, 768, 1536];
 /// Rows of the batches that a training step is measured on.
 pub const STEP_ROWS: [usize; 4] = [10, 32, 64, 256];
 
+/// Dimension, rows and candidates of steps that tell their queries' documents from many others.
+pub const AMONG_MANY: [(usize, usize, usize); 2] = [(384, 64, 4096), (768, 16, 4096)];
+
 /// How many steps are measured in a row where each transforms the next one's queries.
 pub const STEPS_IN_A_ROW: usize = 8;
 
@@ -93,33 +96,11 @@ impl Inputs {
 }
 
 impl Step {
-    /// A step on `rows` queries and as many documents, of `dim` elements each.
+    /// A step on `rows` queries and at least as many documents, `candidates`, of `dim` elements each.
     ///
     /// # Errors
     /// Those of [`Trainer::new`].
-    pub fn new(dim: usize, rows: usize, level: Level) -> Result<Self, Error> {
-        Self::with_candidates(dim, rows, rows, level)
-    }
-
-    /// A step in which the loss is most of the work: `rows` queries, at most as many as `candidates`, of only
-    /// [`LOSS_DIM`] elements.
-    ///
-    /// # Errors
-    /// Those of [`Trainer::new`].
-    pub fn loss(rows: usize, candidates: usize, level: Level) -> Result<Self, Error> {
-        Self::with_candidates(LOSS_DIM, rows, candidates, level)
-    }
-
-    /// A step in which the update is most of the work: one query, two documents.
-    ///
-    /// # Errors
-    /// Those of [`Trainer::new`].
-    pub fn update(dim: usize, level: Level) -> Result<Self, Error> {
-        // With one document alone there would be no loss and no gradient.
-        Self::with_candidates(dim, 1, 2, level)
-    }
-
-    fn with_candidates(dim: usize, rows: usize, candidates: usize, level: Level) -> Result<Self, Error> {
+    pub fn new(dim: usize, rows: usize, candidates: usize, level: Level) -> Result<Self, Error> {
         let zeros = || vec![Lanes::ZERO; linear_len(dim, dim, false)];
         let optimizer = Optimizer::adamw(0.0);
         let trainer =
@@ -136,6 +117,24 @@ impl Step {
             },
             scratch: vec![Lanes::ZERO; scratch_len(rows, candidates, dim, dim) + ahead_len(rows, dim, dim)],
         })
+    }
+
+    /// A step in which the loss is most of the work: `rows` queries, at most as many as `candidates`, of only
+    /// [`LOSS_DIM`] elements.
+    ///
+    /// # Errors
+    /// Those of [`Trainer::new`].
+    pub fn loss(rows: usize, candidates: usize, level: Level) -> Result<Self, Error> {
+        Self::new(LOSS_DIM, rows, candidates, level)
+    }
+
+    /// A step in which the update is most of the work: one query, two documents.
+    ///
+    /// # Errors
+    /// Those of [`Trainer::new`].
+    pub fn update(dim: usize, level: Level) -> Result<Self, Error> {
+        // With one document alone there would be no loss and no gradient.
+        Self::new(dim, 1, 2, level)
     }
 
     /// Takes the step [`STEPS_IN_A_ROW`] times more, each transforming the queries of the next.

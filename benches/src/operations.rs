@@ -8,7 +8,8 @@ use query_adapter::image::Image;
 use query_adapter::{Error, LANES, Lanes, Level, Linear, linear_len, panel_len};
 
 use crate::cases::{
-    self, BATCH_ROWS, CORPORA, DIMS, LOSS_DIM, LOSS_SHAPES, ROW_SHAPES, STEP_DIMS, STEP_ROWS, Search, Step,
+    self, AMONG_MANY, BATCH_ROWS, CORPORA, DIMS, LOSS_DIM, LOSS_SHAPES, ROW_SHAPES, STEP_DIMS, STEP_ROWS,
+    Search, Step,
 };
 use crate::roofline::{self, Work};
 
@@ -20,9 +21,10 @@ pub enum Operation {
     Matvec { dim: usize },
     /// A batch of queries through a square adapter.
     ApplyBatch { dim: usize, rows: usize },
-    /// One AdamW step on `rows` queries and as many documents.
-    TrainStep { dim: usize, rows: usize },
-    /// [`STEPS_IN_A_ROW`](cases::STEPS_IN_A_ROW) such steps, each with the forward pass of the next.
+    /// One AdamW step on `rows` queries and `candidates` documents.
+    TrainStep { dim: usize, rows: usize, candidates: usize },
+    /// [`STEPS_IN_A_ROW`](cases::STEPS_IN_A_ROW) such steps on as many documents as queries, each with the forward pass of the
+    /// next.
     TrainSteps { dim: usize, rows: usize },
     /// A step in which the loss is most of the work.
     CrossEntropy { rows: usize, candidates: usize },
@@ -42,7 +44,9 @@ impl Operation {
     pub fn all() -> Vec<Self> {
         let mut all: Vec<_> = DIMS.into_iter().map(|dim| Self::Matvec { dim }).collect();
         all.extend(DIMS.map(|dim| Self::ApplyBatch { dim, rows: BATCH_ROWS }));
-        all.extend(STEP_DIMS.into_iter().flat_map(|dim| STEP_ROWS.map(|rows| Self::TrainStep { dim, rows })));
+        let step = |dim, rows| Self::TrainStep { dim, rows, candidates: rows };
+        all.extend(STEP_DIMS.into_iter().flat_map(|dim| STEP_ROWS.map(|rows| step(dim, rows))));
+        all.extend(AMONG_MANY.map(|(dim, rows, candidates)| Self::TrainStep { dim, rows, candidates }));
         all.extend(ROW_SHAPES.map(|(dim, rows)| Self::TrainSteps { dim, rows }));
         all.extend(LOSS_SHAPES.map(|(rows, candidates)| Self::CrossEntropy { rows, candidates }));
         all.extend(DIMS.map(|dim| Self::Adam { dim }));
@@ -76,8 +80,11 @@ impl Operation {
             | Self::Adam { dim }
             | Self::ImageOpen { dim }
             | Self::ImageVerify { dim } => dim.to_string(),
+            Self::TrainStep { dim, rows, candidates } if candidates != rows => {
+                format!("{dim}x{rows}x{candidates}")
+            }
             Self::ApplyBatch { dim, rows }
-            | Self::TrainStep { dim, rows }
+            | Self::TrainStep { dim, rows, .. }
             | Self::TrainSteps { dim, rows } => {
                 format!("{dim}x{rows}")
             }
@@ -104,14 +111,16 @@ impl Operation {
         match self {
             Self::Matvec { dim } => vec![roofline::forward(dim, 1)],
             Self::ApplyBatch { dim, rows } => vec![roofline::forward(dim, rows)],
-            Self::TrainStep { dim, rows } => roofline::training_step(dim, rows).to_vec(),
+            Self::TrainStep { dim, rows, candidates } => {
+                roofline::training_step(dim, rows, candidates).to_vec()
+            }
             Self::TrainSteps { dim, rows } => {
                 roofline::training_steps(dim, rows, cases::STEPS_IN_A_ROW).to_vec()
             }
             Self::CrossEntropy { rows, candidates } => {
                 vec![roofline::cross_entropy(LOSS_DIM, rows, candidates)]
             }
-            Self::Adam { dim } => roofline::training_step(dim, 1).to_vec(),
+            Self::Adam { dim } => roofline::training_step(dim, 1, 2).to_vec(),
             Self::TopK { dim, documents } => vec![roofline::scores(dim, LANES, documents)],
             Self::ImageOpen { .. } | Self::ImageVerify { .. } => Vec::new(),
         }
@@ -139,7 +148,10 @@ impl Operation {
         Some(match (name, numbers.as_slice()) {
             ("matvec", &[dim]) => Self::Matvec { dim },
             ("apply_batch", &[dim, rows]) => Self::ApplyBatch { dim, rows },
-            ("train_step", &[dim, rows]) => Self::TrainStep { dim, rows },
+            ("train_step", &[dim, rows]) => Self::TrainStep { dim, rows, candidates: rows },
+            ("train_step", &[dim, rows, candidates]) if candidates > rows => {
+                Self::TrainStep { dim, rows, candidates }
+            }
             ("train_steps", &[dim, rows]) => Self::TrainSteps { dim, rows },
             ("cross_entropy", &[rows, candidates]) => Self::CrossEntropy { rows, candidates },
             ("adam", &[dim]) => Self::Adam { dim },
@@ -223,8 +235,10 @@ impl Case {
         let inputs = match operation {
             Operation::Matvec { dim } => apply(dim, 1)?,
             Operation::ApplyBatch { dim, rows } => apply(dim, rows)?,
-            Operation::TrainStep { dim, rows } => Inputs::Step(Step::new(dim, rows, level)?.into()),
-            Operation::TrainSteps { dim, rows } => Inputs::Steps(Step::new(dim, rows, level)?.into()),
+            Operation::TrainStep { dim, rows, candidates } => {
+                Inputs::Step(Step::new(dim, rows, candidates, level)?.into())
+            }
+            Operation::TrainSteps { dim, rows } => Inputs::Steps(Step::new(dim, rows, rows, level)?.into()),
             Operation::CrossEntropy { rows, candidates } => {
                 Inputs::Step(Step::loss(rows, candidates, level)?.into())
             }
@@ -280,9 +294,15 @@ mod tests {
 
     #[test]
     fn rejects_names_of_no_benchmark() {
-        for name in
-            ["", "matvec", "matvec/384", "matvec/384x2/scalar", "train_step/384/scalar", "sort/8/scalar"]
-        {
+        for name in [
+            "",
+            "matvec",
+            "matvec/384",
+            "matvec/384x2/scalar",
+            "train_step/384/scalar",
+            "train_step/384x2x1/scalar",
+            "sort/8/scalar",
+        ] {
             assert!(name.parse::<Name>().unwrap_err().contains("no such benchmark"), "{name}");
         }
         assert!("matvec/384/abacus".parse::<Name>().unwrap_err().starts_with("matvec/384/abacus: "));
@@ -294,6 +314,7 @@ mod tests {
             "matvec/48/scalar",
             "apply_batch/48x3/scalar",
             "train_step/48x5/scalar",
+            "train_step/48x5x70/scalar",
             "train_steps/48x5/scalar",
             "cross_entropy/5x70/scalar",
             "adam/48/scalar",

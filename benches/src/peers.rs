@@ -58,8 +58,8 @@ impl PeerCase {
             Operation::Matvec { dim } => Some(outputs(peer, layout, dim, 1)),
             Operation::ApplyBatch { dim, rows } => Some(outputs(peer, layout, dim, rows)),
             // nalgebra's larger products are matrixmultiply's: one of them is enough.
-            Operation::TrainStep { dim, rows } if peer != Peer::Matrixmultiply => {
-                let mut step = PeerStep::new(peer, layout, dim, rows);
+            Operation::TrainStep { dim, rows, candidates } if peer != Peer::Matrixmultiply => {
+                let mut step = PeerStep::new(peer, layout, dim, rows, candidates);
                 Some(Box::new(move || _ = black_box(step.run())))
             }
             _ => None,

@@ -73,13 +73,13 @@ pub fn forward(dim: usize, rows: usize) -> Work {
     Work { flops: 2.0 * rows as f64 * parameters, read: F32_BYTES * parameters, ..Work::default() }
 }
 
-/// The phases of an AdamW step on `rows` queries and as many documents: forward, middle, norm, update.
+/// The phases of an AdamW step on `rows` queries and `candidates` documents: forward, middle, norm, update.
 #[must_use]
-pub fn training_step(dim: usize, rows: usize) -> [Work; 4] {
-    let (d, b) = (dim as f64, rows as f64);
+pub fn training_step(dim: usize, rows: usize, candidates: usize) -> [Work; 4] {
+    let (d, b, n) = (dim as f64, rows as f64, candidates as f64);
     let parameters = d * d;
-    // Scores and their gradient: rows × rows chains of length dim, and rows × dim chains of length rows.
-    let middle = Work { flops: 2.0 * (2.0 * b * b * d), ..Work::default() };
+    // Scores and their gradient: rows × candidates chains of length dim, and rows × dim chains of length candidates.
+    let middle = Work { flops: 2.0 * (2.0 * b * n * d), ..Work::default() };
     let norm = match norm_form(rows, dim) {
         // Two symmetric matrices of rows × rows chains of length dim; half of each is enough.
         NormForm::Gram => Work { flops: 2.0 * (b * (b + 1.0) * d), ..Work::default() },
@@ -100,7 +100,7 @@ pub fn training_step(dim: usize, rows: usize) -> [Work; 4] {
 /// there for the other, and the divider of the one does not keep the other waiting.
 #[must_use]
 pub fn training_steps(dim: usize, rows: usize, steps: usize) -> [Work; 5] {
-    let [forward, middle, norm, update] = training_step(dim, rows);
+    let [forward, middle, norm, update] = training_step(dim, rows, rows);
     let both = Work { flops: forward.flops + update.flops, ..update };
     [forward, middle.times(steps), norm.times(steps), both.times(steps.saturating_sub(1)), update]
 }
@@ -156,17 +156,18 @@ mod tests {
 
     #[test]
     fn step_of_a_small_batch_counts_two_symmetric_grams() {
-        let [forward, middle, norm, update] = training_step(384, 10);
+        let [forward, middle, norm, update] = training_step(384, 10, 10);
         assert_eq!(forward.flops, 2_949_120.0);
         assert_eq!(middle.flops, 153_600.0);
         assert_eq!(norm.flops, 84_480.0);
         assert_eq!(update.flops, 2_949_120.0 + 18.0 * 147_456.0);
         assert_eq!((update.update, update.divisions), (24.0 * 147_456.0, 147_456.0));
+        assert_eq!(training_step(384, 10, 70)[1].flops, 7.0 * 153_600.0);
     }
 
     #[test]
     fn steps_in_a_row_read_the_weight_once() {
-        let [forward, middle, norm, update] = training_step(384, 10);
+        let [forward, middle, norm, update] = training_step(384, 10, 10);
         let both = Work { flops: forward.flops + update.flops, ..update };
         assert_eq!(
             training_steps(384, 10, 3),
@@ -183,7 +184,7 @@ mod tests {
     #[test]
     fn step_of_a_large_batch_counts_a_norm_over_the_elements() {
         // 64² > 8 × 384, but 64² ≤ 8 × 768.
-        assert_eq!(training_step(384, 64)[2].flops, 2.0 * 147_456.0);
-        assert_eq!(training_step(768, 64)[2].flops, 2.0 * 64.0 * 65.0 * 768.0);
+        assert_eq!(training_step(384, 64, 64)[2].flops, 2.0 * 147_456.0);
+        assert_eq!(training_step(768, 64, 64)[2].flops, 2.0 * 64.0 * 65.0 * 768.0);
     }
 }

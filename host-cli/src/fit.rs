@@ -7,8 +7,8 @@ use clap::ValueEnum;
 pub use loss_curve::LossCurve;
 use query_adapter::sample::epoch_order;
 use query_adapter::{
-    Anchor, Decay, Error, Join, Lanes, Level, Linear, NormForm, Optimizer, OptimizerKind, Schedule,
-    SingleThread, Trainer, linear_len, norm_form,
+    Anchor, Decay, Error, Join as _, Lanes, Level, Linear, NormForm, Optimizer, OptimizerKind, Schedule,
+    Trainer, linear_len, norm_form,
 };
 use rayon::ThreadPoolBuilder;
 use serde::{Deserialize, Serialize};
@@ -52,8 +52,8 @@ pub enum Negatives {
     Corpus,
 }
 
-/// Multiplications of a step's forward pass below which threads would wait for one another more than they work: 384 × 384 × 10 are
-/// below, 384 × 384 × 32 are not.
+/// Multiplications of a step's forward pass, or of its scores where they are more, below which threads would wait for one another
+/// more than they work: 384 × 384 × 10 are below, 384 × 384 × 32 are not.
 const WORTH_THREADS: usize = 1 << 21;
 
 /// Beyond so many documents telling each positive from all others takes longer than it is worth by default.
@@ -319,17 +319,15 @@ pub fn fit(
     level: Level,
     observe: impl FnMut(Event<'_>) -> Result<(), Failure> + Send,
 ) -> Result<Fit, Failure> {
-    let threads = index.threads();
     let job = Job { task, index, settings, from, level };
-    let work = task.dim().saturating_mul(task.dim()).saturating_mul(settings.batch_size as usize);
-    if threads.get() > 1 && work >= WORTH_THREADS {
+    let threads = index.threads();
+    if threads.get() > 1 {
         // Without a pool, for want of threads, one thread does it all, to the same bits.
         if let Ok(pool) = ThreadPoolBuilder::new().num_threads(threads.get()).build() {
-            let join = PoolThreads(threads);
-            return pool.install(|| fit_on(&join, job, validation, observe));
+            return pool.install(|| fit_on(PoolThreads(threads), job, validation, observe));
         }
     }
-    fit_on(&SingleThread, job, validation, observe)
+    fit_on(PoolThreads::ONE, job, validation, observe)
 }
 
 /// How large a fit is, without a step of it.
@@ -368,15 +366,15 @@ struct Job<'a> {
     level: Level,
 }
 
-fn fit_on<J: Join>(
-    join: &J,
+fn fit_on(
+    threads: PoolThreads,
     job: Job<'_>,
     validation: Option<(&RetrievalTask, &Index)>,
     observe: impl FnMut(Event<'_>) -> Result<(), Failure>,
 ) -> Result<Fit, Failure> {
     let Job { task, settings, from, level, .. } = job;
     let Some((held_out, held_out_index)) = validation.filter(|_| settings.recipe == Recipe::Single) else {
-        let run = run(join, job, observe, &mut NoLook)?;
+        let run = run(threads, job, observe, &mut NoLook)?;
         return Ok(run.kept(settings.epochs, None));
     };
     let base = identity(task.dim(), settings.bias, level)?;
@@ -387,7 +385,7 @@ fn fit_on<J: Join>(
         choice.best = Some((epoch, ndcg_values(held_out_index, held_out, &best)?, best));
     }
     let mut validation = Validation { task: held_out, index: held_out_index, choice };
-    let mut run = run(join, job, observe, &mut validation)?;
+    let mut run = run(threads, job, observe, &mut validation)?;
     let (kept_epoch, adapter) = validation.choice.decide(&mut run.notes);
     Ok(run.kept(kept_epoch, Some(adapter)))
 }
@@ -405,7 +403,7 @@ pub(crate) fn fit_to_stops(
     pause("fit");
     let mut kept = Stops { stops, adapters: Vec::with_capacity(stops.len()) };
     let job = Job { task, index, settings, from: None, level };
-    run(&SingleThread, job, |_: Event<'_>| go_on(), &mut kept)?;
+    run(PoolThreads::ONE, job, |_: Event<'_>| go_on(), &mut kept)?;
     Ok(kept.adapters)
 }
 
@@ -498,9 +496,9 @@ impl Run {
     }
 }
 
-/// Takes all steps.
-fn run<J: Join>(
-    join: &J,
+/// Takes all steps, on all of the threads where they gain something.
+fn run(
+    threads: PoolThreads,
     job: Job<'_>,
     mut observe: impl FnMut(Event<'_>) -> Result<(), Failure>,
     look: &mut impl Look,
@@ -562,6 +560,8 @@ fn run<J: Join>(
     let mut course = Course { at, trainer, epochs, losses, average };
 
     let mut batches = Batches::new(task, index, &pairs, settings, batch_size, level)?;
+    let work = batch_size.saturating_mul(dim).saturating_mul(dim.max(batches.most_candidates));
+    let threads = if work < WORTH_THREADS { PoolThreads::ONE } else { threads };
     let (norm, gradient) = match norm_form(batch_size, dim) {
         NormForm::Gram => ("gram", "fused"),
         NormForm::Direct => ("direct", "stored"),
@@ -578,7 +578,7 @@ fn run<J: Join>(
         steps,
         resumed_after: course.trainer.state().steps,
         warmup,
-        threads: join.threads(),
+        threads: threads.threads(),
         simd: level.name(),
         norm,
         gradient,
@@ -611,7 +611,7 @@ fn run<J: Join>(
             let (batch, scratch) = batches.fill(chosen)?;
             let report = course
                 .trainer
-                .step_on(join, &batch, scratch)
+                .step_on(&threads, &batch, scratch)
                 .map_err(|error| refusal(error, course.trainer.state().steps, chosen, &pairs, task))?;
             let weight: f64 = batch.weights.iter().map(|&weight| f64::from(weight)).sum();
             course.at.step = step;

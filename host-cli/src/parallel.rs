@@ -168,6 +168,11 @@ pub(crate) fn in_turns<S: Stream>(
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PoolThreads(pub(crate) NonZeroUsize);
 
+impl PoolThreads {
+    /// The calling thread alone, in a pool or not.
+    pub(crate) const ONE: Self = Self(NonZeroUsize::MIN);
+}
+
 impl Join for PoolThreads {
     fn threads(&self) -> usize {
         self.0.get()

@@ -675,12 +675,13 @@ struct Way {
     ahead: bool,
 }
 
-const WAYS: [Way; 5] = [
+const WAYS: [Way; 6] = [
     Way { block: None, threads: 1, ahead: false },
     Way { block: None, threads: 1, ahead: true },
     Way { block: None, threads: 2, ahead: true },
     Way { block: Some(7), threads: 1, ahead: false },
     Way { block: Some(16), threads: 3, ahead: true },
+    Way { block: Some(140), threads: 5, ahead: false },
 ];
 
 /// Threads that live as long as the work.
@@ -738,6 +739,24 @@ fn steps_at_every_number_of_candidates() {
 fn steps_with_more_candidates_than_are_added_together() {
     for candidates in [127, 128, 129, 256, 300] {
         check_steps(Case { rows: 18, candidates, in_dim: 9, out_dim: 19, masked: true, ..BASE });
+    }
+}
+
+/// Threads are more than panels of queries: they share each by candidates and by columns.
+#[test]
+fn steps_with_threads_that_share_a_panel_of_queries() {
+    for (rows, candidates, out_dim) in
+        [(1, 129, 40), (10, 300, 70), (16, 417, 97), (18, 300, 70), (35, 150, 16)]
+    {
+        check_steps(Case {
+            rows,
+            candidates,
+            in_dim: 9,
+            out_dim,
+            masked: true,
+            zero_query: rows > 1,
+            ..BASE
+        });
     }
 }
 

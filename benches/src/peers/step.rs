@@ -16,6 +16,7 @@ pub struct PeerStep {
     level: Level,
     dim: usize,
     rows: usize,
+    candidates: usize,
     optimizer: Optimizer,
     steps: i32,
     weight: Vec<f32>,
@@ -31,7 +32,7 @@ pub struct PeerStep {
     d_outputs: Vec<f32>,
     /// `1 ÷ |t|` of each row.
     inverse: Vec<f32>,
-    /// `rows × rows`: scores, then their gradient.
+    /// `rows × candidates`: scores, then their gradient.
     scores: Vec<f32>,
 }
 
@@ -39,15 +40,15 @@ pub struct PeerStep {
 const SCALE: f32 = 20.0;
 
 impl PeerStep {
-    /// A step on `rows` queries and as many documents, of `dim` elements each, with the weight in `layout`.
+    /// A step on `rows` queries and `candidates` documents, of `dim` elements each, with the weight in `layout`.
     ///
     /// # Panics
     /// When `dim` is no multiple of 16.
     #[must_use]
-    pub fn new(peer: Peer, layout: Layout, dim: usize, rows: usize) -> Self {
+    pub fn new(peer: Peer, layout: Layout, dim: usize, rows: usize, candidates: usize) -> Self {
         assert_eq!(dim % LANES, 0, "the passes between the products have no code for a rest");
         let level = Level::new();
-        let mut documents = random_rows(3, rows, dim);
+        let mut documents = random_rows(3, candidates, dim);
         for row in documents.chunks_exact_mut(dim) {
             dispatch!(level, s => normalize(s, row));
         }
@@ -64,6 +65,7 @@ impl PeerStep {
             level,
             dim,
             rows,
+            candidates,
             optimizer: Optimizer::adamw(0.0),
             steps: 0,
             m: vec![0.0; weight.len()],
@@ -75,15 +77,15 @@ impl PeerStep {
             outputs: vec![0.0; rows * dim],
             d_outputs: vec![0.0; rows * dim],
             inverse: vec![0.0; rows],
-            scores: vec![0.0; rows * rows],
+            scores: vec![0.0; rows * candidates],
         }
     }
 
     /// Takes the step once more; returns mean loss and norm of the gradient.
     pub fn run(&mut self) -> (f32, f32) {
-        let Self { peer, layout, level, dim, rows, .. } = *self;
+        let Self { peer, layout, level, dim, rows, candidates, .. } = *self;
         let queries = Matrix::new(self.queries.as_slice(), rows, dim, Layout::RowMajor);
-        let documents = Matrix::new(self.documents.as_slice(), rows, dim, Layout::RowMajor);
+        let documents = Matrix::new(self.documents.as_slice(), candidates, dim, Layout::RowMajor);
 
         let weight = Matrix::new(self.weight.as_slice(), dim, dim, layout);
         let outputs = Matrix::new(self.outputs.as_mut_slice(), rows, dim, Layout::RowMajor);
@@ -93,14 +95,14 @@ impl PeerStep {
         }
 
         let outputs = Matrix::new(self.outputs.as_slice(), rows, dim, Layout::RowMajor);
-        let scores = Matrix::new(self.scores.as_mut_slice(), rows, rows, Layout::RowMajor);
+        let scores = Matrix::new(self.scores.as_mut_slice(), rows, candidates, Layout::RowMajor);
         peer.product(scores, outputs, documents.transposed());
         let mut loss = 0.0;
-        for (target, row) in self.scores.chunks_exact_mut(rows).enumerate() {
+        for (target, row) in self.scores.chunks_exact_mut(candidates).enumerate() {
             loss += dispatch!(level, s => cross_entropy(s, row, target, SCALE / rows as f32));
         }
 
-        let scores = Matrix::new(self.scores.as_slice(), rows, rows, Layout::RowMajor);
+        let scores = Matrix::new(self.scores.as_slice(), rows, candidates, Layout::RowMajor);
         let d_outputs = Matrix::new(self.d_outputs.as_mut_slice(), rows, dim, Layout::RowMajor);
         peer.product(d_outputs, scores, documents);
         let all = self.d_outputs.chunks_exact_mut(dim).zip(self.outputs.chunks_exact(dim));
@@ -278,11 +280,11 @@ mod tests {
     #[test]
     fn every_peer_takes_the_kernels_step() {
         const DIM: usize = 48;
-        // With a rest behind the last whole register, and without any whole register.
-        for rows in [10, 37] {
+        // Without any whole register of scores, with a rest behind the last whole one, and with more candidates than rows.
+        for (rows, candidates) in [(10, 10), (37, 37), (10, 50)] {
             let optimizer = Optimizer::adamw(1e-2);
-            let (mut trainer, mut scratch) = kernel(DIM, rows, optimizer);
-            let first = PeerStep::new(Peer::Faer, Layout::RowMajor, DIM, rows);
+            let (mut trainer, mut scratch) = kernel(DIM, rows, candidates, optimizer);
+            let first = PeerStep::new(Peer::Faer, Layout::RowMajor, DIM, rows, candidates);
             let targets: Vec<u32> = (0..).take(rows).collect();
             let batch = Batch {
                 queries: &first.queries,
@@ -301,7 +303,7 @@ mod tests {
             for (peer, layout) in
                 Peer::ALL.into_iter().flat_map(|peer| Layout::ALL.map(|layout| (peer, layout)))
             {
-                let mut step = PeerStep::new(peer, layout, DIM, rows);
+                let mut step = PeerStep::new(peer, layout, DIM, rows, candidates);
                 step.optimizer = optimizer;
                 for report in &reports {
                     let (loss, norm) = step.run();
@@ -320,11 +322,16 @@ mod tests {
         }
     }
 
-    fn kernel(dim: usize, rows: usize, optimizer: Optimizer) -> (Trainer<Vec<Lanes>>, Vec<Lanes>) {
+    fn kernel(
+        dim: usize,
+        rows: usize,
+        candidates: usize,
+        optimizer: Optimizer,
+    ) -> (Trainer<Vec<Lanes>>, Vec<Lanes>) {
         let zeros = || vec![Lanes::ZERO; linear_len(dim, dim, false)];
         let mut adapter = Linear::identity(dim, dim, false, zeros(), query_adapter::Level::detect()).unwrap();
         adapter.set_weight(&random_rows(1, dim, dim)).unwrap();
         let trainer = Trainer::new(adapter, zeros(), zeros(), SCALE, optimizer, Schedule::CONSTANT).unwrap();
-        (trainer, vec![Lanes::ZERO; scratch_len(rows, rows, dim, dim)])
+        (trainer, vec![Lanes::ZERO; scratch_len(rows, candidates, dim, dim)])
     }
 }

@@ -1,7 +1,8 @@
-//! The middle of a step, over panels of queries: normalise, score, softmax, and back. No panel needs another's result.
+//! The middle of a step, over panels of queries: normalise, score, softmax, and back. No panel needs another's result;
+//! several threads share one by candidates, and on the way back by columns.
 
 use super::scratch::Scratch;
-use super::team::{Join, Phase, run, split};
+use super::team::{Join, Phase, SingleThread, run, run_on, split};
 use super::{Batch, DocumentBlocks, Documents, Shape};
 use crate::cross_entropy::{
     PanelRows, SoftmaxState, finish_sums, mask_of_panel, sweep_gradients, sweep_sums,
@@ -9,7 +10,7 @@ use crate::cross_entropy::{
 use crate::error::Error;
 use crate::lanes::{LANES, Lanes, flat_mut};
 use crate::normalize::{NORM_FLOOR, normalize_backward_panel, normalize_panel};
-use crate::simd::{Simd, dispatch};
+use crate::simd::{Level, Simd, dispatch};
 use crate::tile::{accumulate_columns, product_rows};
 use crate::transpose::{block_to_lanes, pack_columns, rows_to_panel};
 
@@ -162,6 +163,16 @@ impl Stage {
     const ALL: Self = Self { begin: true, sums: true, end_sums: true, gradients: true, end: true };
     const SUMS: Self = Self { gradients: false, end: false, ..Self::ALL };
     const GRADIENTS: Self = Self { begin: false, sums: false, end_sums: false, ..Self::ALL };
+
+    /// What it makes of a block's scores of one panel before their gradient.
+    fn sum(self, level: Level, scores: &[Lanes], first: u32, rows: &PanelRows<'_>, state: &mut QueryState) {
+        if self.sums {
+            dispatch!(level, s => sweep_sums(s, scores, first, rows, &mut state.softmax));
+        }
+        if self.end_sums {
+            state.losses = dispatch!(level, s => finish_sums(s, rows, &mut state.softmax));
+        }
+    }
 }
 
 /// Some panels of queries against one block of candidates.
@@ -216,13 +227,17 @@ impl Phase for QueryPanels<'_> {
         (a, b)
     }
 
-    fn run(mut self) {
+    fn run(self) {
+        self.share(&SingleThread, 1);
+    }
+
+    fn share<J: Join>(mut self, join: &J, threads: usize) {
         if self.stage.begin {
             self.begin();
         }
-        self.score();
+        self.score(join, threads);
         if self.stage.gradients {
-            self.accumulate();
+            self.accumulate(join, threads);
         }
         if self.stage.end {
             self.end();
@@ -252,53 +267,43 @@ impl QueryPanels<'_> {
     }
 
     /// Scores, and what the stage makes of them.
-    fn score(&mut self) {
+    fn score<J: Join>(&mut self, join: &J, threads: usize) {
         let Middle { shape, batch, scale, total_weight, .. } = self.middle;
+        let Shape { out_dim, block, level, .. } = shape;
         let (stage, documents) = (self.stage, self.documents);
-        let (first, len) =
-            (u32::try_from(self.first).unwrap_or(u32::MAX), documents.len() / shape.out_dim.max(1));
-        let (normalized, scores) = (&*self.normalized, &mut *self.scores);
-        dispatch!(shape.level, s => score_panels(s, shape, normalized, documents, scale, scores));
-        let panels = self.scores.chunks_exact_mut(shape.block.max(1)).zip(self.states.iter_mut());
+        let len = documents.len() / out_dim.max(1);
+        let first = u32::try_from(self.first).unwrap_or(u32::MAX);
+        let normalized = &*self.normalized;
+        run_on(join, threads, Scores { shape, scale, normalized, documents, scores: &mut *self.scores });
+        let panels = self.scores.chunks_exact_mut(block.max(1)).zip(self.states.iter_mut());
         let rows = batch.targets.chunks(LANES).zip(batch.weights.chunks(LANES));
         let rows = rows.enumerate().skip(self.first_panel);
         for ((scores, state), (panel, (targets, weights))) in panels.zip(rows) {
             let mask = mask_of_panel(batch.mask, panel);
             let live = state.live(targets.len());
-            let rows = PanelRows { targets, weights, mask, live, scale, total_weight };
+            let rows = &PanelRows { targets, weights, mask, live, scale, total_weight };
             let scores = scores.get_mut(..len).unwrap_or_default();
-            if stage.sums {
-                dispatch!(shape.level, s => sweep_sums(s, scores, first, &rows, &mut state.softmax));
-            }
-            if stage.end_sums {
-                state.losses = dispatch!(shape.level, s => finish_sums(s, &rows, &mut state.softmax));
-            }
+            stage.sum(level, scores, first, rows, state);
             if stage.gradients {
-                dispatch!(shape.level, s => sweep_gradients(s, scores, first, &rows, &state.softmax));
+                let state = &state.softmax;
+                run_on(join, threads, ScoreGradients { level, rows, state, first, scores });
             }
         }
     }
 
-    /// Adds the block's part of `dt̂ = d_scores · D`: of some documents at a time, sixteen columns for all panels.
-    fn accumulate(&mut self) {
-        let Shape { out_dim, block, level, .. } = self.middle.shape;
-        for (piece, documents) in self.documents.chunks((DOCUMENTS * out_dim).max(1)).enumerate() {
-            let at = piece * DOCUMENTS;
-            let begun = self.first + at > 0;
-            let Some(tile) = self.document_tiles.get_mut(..documents.len() / out_dim.max(1)) else { return };
-            for first in (0..out_dim).step_by(LANES) {
-                pack_columns(documents, out_dim, first, tile);
-                let panels = self
-                    .d_output
-                    .chunks_exact_mut(out_dim.max(1))
-                    .zip(self.scores.chunks_exact(block.max(1)));
-                for (d_output, d_scores) in panels {
-                    let d_scores = d_scores.get(at..).unwrap_or_default();
-                    let columns = d_output.get_mut(first..out_dim.min(first + LANES)).unwrap_or_default();
-                    dispatch!(level, s => accumulate_columns(s, d_scores, tile, columns, begun));
-                }
-            }
-        }
+    /// Adds the block's part of `dt̂ = d_scores · D`.
+    fn accumulate<J: Join>(&mut self, join: &J, threads: usize) {
+        let columns = Columns {
+            shape: self.middle.shape,
+            documents: self.documents,
+            d_scores: self.scores,
+            begun: self.first > 0,
+            first: 0,
+            width: self.middle.shape.out_dim,
+            d_output: self.d_output,
+            tile: self.document_tiles,
+        };
+        run_on(join, threads, columns);
     }
 
     /// Back through the normalisation.
@@ -343,31 +348,145 @@ fn gather<S: Simd>(s: S, rows: usize, outputs: &[Lanes], panel: usize, out: &mut
     }
 }
 
-/// `s = scale × cos`: panels of normalised queries against a block of candidates.
-#[inline(always)]
-fn score_panels<S: Simd>(
-    s: S,
+/// How many pieces of sixteen candidates or columns threads may share, of one panel of queries against `documents` candidates:
+/// few candidates are not worth it.
+const fn pieces(queries: usize, documents: usize, len: usize) -> usize {
+    if queries == 1 && documents > DOCUMENTS { len.div_ceil(LANES) } else { 1 }
+}
+
+/// `s = scale × cos`: panels of normalised queries, or one and some of the candidates.
+struct Scores<'a> {
     shape: Shape,
-    normalized: &[Lanes],
-    documents: &[f32],
     scale: f32,
-    scores: &mut [Lanes],
-) {
-    let scale = s.splat(scale);
-    let Shape { out_dim, block, .. } = shape;
-    product_rows(
-        s,
-        normalized,
-        out_dim,
-        documents,
-        out_dim,
-        #[inline(always)]
-        |panel, candidate, acc| {
-            if let Some(place) = scores.get_mut(panel * block + candidate) {
-                *place = s.to_lanes(s.mul(scale, acc));
+    normalized: &'a [Lanes],
+    /// Row-major.
+    documents: &'a [f32],
+    /// As long as a block for each panel, or a column for each candidate of the only panel.
+    scores: &'a mut [Lanes],
+}
+
+impl Phase for Scores<'_> {
+    fn panels(&self) -> usize {
+        let dim = self.shape.out_dim.max(1);
+        let documents = self.documents.len() / dim;
+        pieces(self.normalized.len() / dim, documents, documents)
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let at = (at * LANES * self.shape.out_dim).min(self.documents.len());
+        let (documents_a, documents_b) = self.documents.split_at(at);
+        let (scores_a, scores_b) = split(self.scores, at / self.shape.out_dim.max(1), 1);
+        (
+            Self { documents: documents_a, scores: scores_a, ..self },
+            Self { documents: documents_b, scores: scores_b, ..self },
+        )
+    }
+
+    fn run(self) {
+        let Self { shape, scale, normalized, documents, scores } = self;
+        let Shape { out_dim, block, level, .. } = shape;
+        dispatch!(level, s => {
+            let scale = s.splat(scale);
+            product_rows(
+                s,
+                normalized,
+                out_dim,
+                documents,
+                out_dim,
+                #[inline(always)]
+                |panel, candidate, acc| {
+                    if let Some(place) = scores.get_mut(panel * block + candidate) {
+                        *place = s.to_lanes(s.mul(scale, acc));
+                    }
+                },
+            );
+        });
+    }
+}
+
+/// The gradient of some candidates' scores, in their place.
+struct ScoreGradients<'a> {
+    level: Level,
+    rows: &'a PanelRows<'a>,
+    state: &'a SoftmaxState,
+    /// The candidate of the first score.
+    first: u32,
+    scores: &'a mut [Lanes],
+}
+
+impl Phase for ScoreGradients<'_> {
+    fn panels(&self) -> usize {
+        pieces(1, self.scores.len(), self.scores.len())
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let (a, b) = split(self.scores, at, LANES);
+        let first = self.first.saturating_add(u32::try_from(a.len()).unwrap_or(u32::MAX));
+        (Self { scores: a, ..self }, Self { scores: b, first, ..self })
+    }
+
+    fn run(self) {
+        let Self { level, rows, state, first, scores } = self;
+        dispatch!(level, s => sweep_gradients(s, scores, first, rows, state));
+    }
+}
+
+/// Adds a block's part of `dt̂ = d_scores · D`: all columns of some panels of queries, or some of one.
+struct Columns<'a> {
+    shape: Shape,
+    /// The block, row-major.
+    documents: &'a [f32],
+    /// As long as a block for each panel.
+    d_scores: &'a [Lanes],
+    /// Whether blocks came before.
+    begun: bool,
+    /// The first of these columns.
+    first: usize,
+    /// How many there are of each panel.
+    width: usize,
+    d_output: &'a mut [Lanes],
+    /// Room for sixteen columns of some documents.
+    tile: &'a mut [Lanes],
+}
+
+impl Phase for Columns<'_> {
+    fn panels(&self) -> usize {
+        let queries = self.d_output.len() / self.width.max(1);
+        let documents = self.documents.len() / self.shape.out_dim.max(1);
+        // A thread needs a tile of its own.
+        if self.tile.len() < 2 * LANES { 1 } else { pieces(queries, documents, self.width) }
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let (tile_a, tile_b) = split(self.tile, self.tile.len() / 2, 1);
+        let (a, b) = split(self.d_output, at, LANES);
+        let width = a.len();
+        (
+            Self { d_output: a, tile: tile_a, width, ..self },
+            Self { d_output: b, tile: tile_b, width: self.width - width, first: self.first + width, ..self },
+        )
+    }
+
+    /// Of some documents at a time, sixteen columns for all panels.
+    fn run(self) {
+        let Self { shape: Shape { out_dim, block, level, .. }, first, width, d_output, .. } = self;
+        let most = self.tile.len().min(DOCUMENTS);
+        for (documents, at) in self.documents.chunks((most * out_dim).max(1)).zip((0..).step_by(most.max(1)))
+        {
+            let begun = self.begun || at > 0;
+            let Some(tile) = self.tile.get_mut(..documents.len() / out_dim.max(1)) else { return };
+            for column in (0..width).step_by(LANES) {
+                pack_columns(documents, out_dim, first + column, tile);
+                let panels =
+                    d_output.chunks_exact_mut(width.max(1)).zip(self.d_scores.chunks_exact(block.max(1)));
+                for (d_output, d_scores) in panels {
+                    let d_scores = d_scores.get(at..).unwrap_or_default();
+                    let columns = d_output.get_mut(column..width.min(column + LANES)).unwrap_or_default();
+                    dispatch!(level, s => accumulate_columns(s, d_scores, tile, columns, begun));
+                }
             }
-        },
-    );
+        }
+    }
 }
 
 /// Copies a block of documents into scratch, sixteen a piece.

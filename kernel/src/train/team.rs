@@ -1,4 +1,4 @@
-//! How a phase is split over threads: by panels, which changes no bit.
+//! How a phase is split over threads: by panels, and within one where it has more than one thread, which changes no bit.
 
 /// Runs two pieces of work, at the same time if it can.
 ///
@@ -37,6 +37,11 @@ pub(super) trait Phase: Send + Sized {
 
     /// Does the work.
     fn run(self);
+
+    /// Does the work on a panel that several threads have to themselves.
+    fn share<J: Join>(self, _join: &J, _threads: usize) {
+        self.run();
+    }
 }
 
 /// Runs a phase on all threads.
@@ -44,10 +49,14 @@ pub(super) fn run<J: Join, P: Phase>(join: &J, phase: P) {
     run_on(join, join.threads(), phase);
 }
 
-fn run_on<J: Join, P: Phase>(join: &J, threads: usize, phase: P) {
+/// The same on so many of them.
+pub(super) fn run_on<J: Join, P: Phase>(join: &J, threads: usize, phase: P) {
     let (panels, half) = (phase.panels(), threads / 2);
-    if half == 0 || panels < 2 {
+    if half == 0 {
         return phase.run();
+    }
+    if panels < 2 {
+        return phase.share(join, threads);
     }
     let (a, b) = phase.split_at((panels * half / threads).max(1));
     join.join(|| run_on(join, half, a), || run_on(join, threads - half, b));

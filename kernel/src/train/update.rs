@@ -242,17 +242,13 @@ fn update_panel<S: Simd>(
         let full = group.len() / shape.rows.max(1);
         done = full.min(shape.in_dim.saturating_sub(first) / LANES);
         let tiles = group.get(..done * shape.rows).unwrap_or_default();
-        if S::WIDE {
-            update_full_tiles(s, shape, d_output, tiles, first, panel);
-        } else {
-            update_tiles_in_turn(s, shape, d_output, tiles, first, panel);
-        }
+        update_full_tiles(s, shape, d_output, tiles, first, panel);
     }
     let rest = group.get(done * shape.rows..).unwrap_or_default();
     d_weight(s, shape, [d_output], rest, first + done * LANES, core::array::from_mut(panel));
 }
 
-/// Tiles of sixteen columns each, by AdamW, where there are registers enough: a tile's results wait until the next tile is
+/// Tiles of sixteen columns each, by AdamW. Where there are registers enough, a tile's results wait until the next tile is
 /// formed and are consumed between its rows.
 #[inline(always)]
 fn update_full_tiles<S: Simd>(
@@ -268,6 +264,13 @@ fn update_full_tiles<S: Simd>(
     let (mut gradients, mut anchor) = ([Lanes::ZERO; LANES], [Lanes::ZERO; LANES]);
     let mut waiting = None;
     for (tile, first) in tiles.chunks_exact(shape.rows.max(1)).zip((first..).step_by(LANES)) {
+        if !S::WIDE {
+            product_columns(s, [d_output], tile, 0, LANES, &mut [Store(&mut gradients)]);
+            if let Some(mut formed) = panel.tile(first, &mut anchor) {
+                formed.columns(s, &update, &gradients);
+            }
+            continue;
+        }
         let acc = match waiting.and_then(|first| panel.tile(first, &mut anchor)) {
             Some(TileUpdate { anchor: None, w, m, v }) => {
                 let mut stages = Stages::new(s);
@@ -294,26 +297,6 @@ fn update_full_tiles<S: Simd>(
     }
     if let Some(mut before) = waiting.and_then(|first| panel.tile(first, &mut anchor)) {
         before.columns(s, &update, &gradients);
-    }
-}
-
-/// The same where registers are too few to do both at once: each tile is formed and then consumed.
-#[inline(always)]
-fn update_tiles_in_turn<S: Simd>(
-    s: S,
-    shape: Shape,
-    d_output: &[Lanes],
-    tiles: &[Lanes],
-    first: usize,
-    panel: &mut PanelUpdate<'_>,
-) {
-    let update = Update { kind: OptimizerKind::AdamW, ..panel.update };
-    let (mut gradients, mut anchor) = ([Lanes::ZERO; LANES], [Lanes::ZERO; LANES]);
-    for (tile, first) in tiles.chunks_exact(shape.rows.max(1)).zip((first..).step_by(LANES)) {
-        product_columns(s, [d_output], tile, 0, LANES, &mut [Store(&mut gradients)]);
-        if let Some(mut columns) = panel.tile(first, &mut anchor) {
-            columns.columns(s, &update, &gradients);
-        }
     }
 }
 
