@@ -23,7 +23,7 @@ FAULTS = {
     "sign of the projection": (
         "kernel/src/normalize.rs", "s.mul(dot, s.splat(-1.0))", "s.mul(dot, s.splat(1.0))"),
     "bias read one column early": (
-        "kernel/src/forward.rs", "weight.get(panel * stride + in_dim) {", "weight.get(panel * stride + in_dim - 1) {"),
+        "kernel/src/tile.rs", "self.panels.get(panel * stride + self.depth)", "self.panels.get(panel * stride + self.depth - 1)"),
     "n² for n": (
         "kernel/src/train/norm.rs", "let norm = math::sqrt(math::max(0.0, squares));", "let norm = math::max(0.0, squares);"),
     "mask missing in the sum": (
@@ -49,8 +49,9 @@ FAULTS = {
     "decay toward zero for the identity": (
         "kernel/src/train/update.rs", "                *one = 1.0;", "                *one = 0.0;"),
     "shares of rows one row too far": (
-        "kernel/src/tile.rs", "rows_ladder(s, [a, b], rows, depth, |p, c, acc| emit(first + p, before + c, acc));",
-        "rows_ladder(s, [a, b], rows, depth, |p, c, acc| emit(first + p, before + c + usize::from(before > 0), acc));"),
+        "kernel/src/tile.rs", "        let mut done = rows.start;", "        let mut done = rows.start + usize::from(rows.start > 0);"),
+    "columns behind the last whole run of four left out": (
+        "kernel/src/tile.rs", "    for k in done..depth {", "    for k in done..depth / RUN * RUN {"),
     "columns behind the last whole run left out": (
         "kernel/src/train/update.rs", "            acc = more_rows(s, rest, query_rest, acc);", "            let _ = (rest, query_rest);"),
     "sixteen columns updated twice": (
@@ -95,11 +96,10 @@ FAULTS = {
     "ln of a subnormal number not scaled": (
         "kernel/src/math.rs", "        if !x.is_normal() || x < 0.0 {", "        if x <= 0.0 || !x.is_finite() {"),
     "the last panel's outputs one row late": (
-        "kernel/src/linear.rs", "let start = row * out_dim + first;", "let start = (row + 1) * out_dim + first;"),
+        "kernel/src/linear.rs", "for (output, lanes) in outputs.chunks_exact_mut(out_dim.max(1)).zip(&buffer) {",
+        "for (output, lanes) in outputs.chunks_exact_mut(out_dim.max(1)).zip(buffer.iter().cycle().skip(1)) {"),
     "a panel emitted as its neighbour": (
-        "kernel/src/tile.rs",
-        "rows_ladder(s, [a, b], rows, depth, |p, c, acc| emit(first + p, before + c, acc));",
-        "rows_ladder(s, [a, b], rows, depth, |p, c, acc| emit(first + 1 - p, before + c, acc));"),
+        "kernel/src/tile.rs", "self.put(s, first, done, products);", "self.put(s, first + P - 1, done, products);"),
     "an unfused multiply-add": (
         "kernel/src/simd.rs", "a.mul_add_precise(b, c)", "a * b + c"),
     "a polynomial coefficient of exp off by 1e-5": (

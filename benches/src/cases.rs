@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn step_meets_the_same_problem_at_every_repetition() {
-        let mut step = Step::new(48, 10, Level::detect()).unwrap();
+        let mut step = Step::new(48, 10, 10, Level::detect()).unwrap();
         let first = step.run().unwrap();
         assert!(first.loss > 0.0 && first.grad_norm > 0.0);
         for _ in 0..100 {

@@ -31,7 +31,6 @@ pub(crate) fn flat(lanes: &[Lanes]) -> &[f32] {
 }
 
 /// [`flat`] to write to.
-#[cfg(feature = "train")]
 #[inline(always)]
 pub(crate) fn flat_mut(lanes: &mut [Lanes]) -> &mut [f32] {
     bytemuck::try_cast_slice_mut(lanes).unwrap_or(&mut [])

@@ -20,7 +20,6 @@ mod bit_identity;
 #[cfg(feature = "train")]
 mod cross_entropy;
 mod error;
-mod forward;
 #[cfg(feature = "image")]
 pub mod image;
 mod lanes;

@@ -1,9 +1,10 @@
 //! The dense adapter: `q' = W q + b`.
 
 use crate::error::Error;
-use crate::forward::forward;
-use crate::lanes::{LANES, Lanes, MAX_DIM, PanelMatrix, check_dim, check_len, panel_len, panels};
-use crate::simd::{Level, Scalar, Simd as _, check_subnormals, dispatch};
+use crate::lanes::{LANES, Lanes, MAX_DIM, PanelMatrix, check_dim, check_len, flat_mut, panel_len, panels};
+use crate::math;
+use crate::simd::{Level, check_subnormals};
+use crate::tile::{AT_A_TIME, RowProducts};
 use crate::transform::Transform;
 
 /// How many [`Lanes`] the weight of a dense adapter takes; the bias, if any, is its last column.
@@ -281,43 +282,76 @@ fn apply_rows(
     outputs: &mut [f32],
     out_dim: usize,
 ) {
-    // A panel that is not full is written by a function of its own: with a choice between the two ways for each output, the
-    // loops around it find too few registers and take half as long again. Where there are no such loops, it writes all.
-    let full = if Scalar::LANE_BY_LANE { 0 } else { out_dim / LANES };
-    let (weight, rest) = weight.split_at((full * (in_dim + usize::from(bias))).min(weight.len()));
-    if full > 0 {
-        dispatch!(level, s => {
-            forward(
-                s,
-                weight,
-                in_dim,
-                bias,
-                queries,
-                #[inline(always)]
-                |panel, row, acc| {
-                    let place = outputs.get_mut(row * out_dim + panel * LANES..);
-                    if let Some(place) = place.and_then(|rest| rest.first_chunk_mut()) {
-                        *place = s.to_lanes(acc).0;
-                    }
-                },
-            );
-        });
+    let full = out_dim / LANES;
+    let (weight, last) = weight.split_at((full * (in_dim + usize::from(bias))).min(weight.len()));
+    RowProducts {
+        panels: weight,
+        bias,
+        rows: queries,
+        depth: in_dim,
+        scale: 1.0,
+        outputs: &mut *outputs,
+        panel_step: LANES,
+        row_step: out_dim,
     }
-    dispatch!(level, s => forward(s, rest, in_dim, bias, queries, |panel, row, acc| {
-        let lanes = s.to_lanes(acc);
-        let first = (full + panel) * LANES;
-        let start = row * out_dim + first;
-        if let Some(place) = outputs.get_mut(start..start + (out_dim - first).min(LANES)) {
-            for (value, lane) in place.iter_mut().zip(lanes.0) {
-                *value = lane;
+    .run(level);
+    if last.is_empty() {
+        return;
+    }
+    let mut buffer = [Lanes::ZERO; AT_A_TIME];
+    let batches = queries.chunks((AT_A_TIME * in_dim).max(1));
+    for (rows, outputs) in batches.zip(outputs.chunks_mut((AT_A_TIME * out_dim).max(1))) {
+        RowProducts {
+            panels: last,
+            bias,
+            rows,
+            depth: in_dim,
+            scale: 1.0,
+            outputs: flat_mut(&mut buffer),
+            panel_step: 0,
+            row_step: LANES,
+        }
+        .run(level);
+        for (output, lanes) in outputs.chunks_exact_mut(out_dim.max(1)).zip(&buffer) {
+            let places = output.get_mut(full * LANES..).unwrap_or_default();
+            for (place, lane) in places.iter_mut().zip(lanes.0) {
+                *place = lane;
             }
         }
-    }));
+    }
 }
 
 /// One query through one panel.
 fn apply_columns(level: Level, panel: &[Lanes], in_dim: usize, bias: bool, query: &[f32]) -> Lanes {
     let mut output = Lanes::ZERO;
-    dispatch!(level, s => forward(s, panel, in_dim, bias, query, |_, _, acc| output = s.to_lanes(acc)));
+    RowProducts {
+        panels: panel,
+        bias,
+        rows: query,
+        depth: in_dim,
+        scale: 1.0,
+        outputs: &mut output.0,
+        panel_step: 0,
+        row_step: LANES,
+    }
+    .run(level);
     output
+}
+
+/// The definition of an adapter's output: row `r` for one query.
+#[must_use]
+pub fn reference_forward(weight: &[Lanes], in_dim: usize, bias: bool, query: &[f32], r: usize) -> f32 {
+    let stride = in_dim + usize::from(bias);
+    let element = |k: usize| {
+        weight
+            .get((r / LANES) * stride + k)
+            .and_then(|lanes| lanes.0.get(r % LANES))
+            .copied()
+            .unwrap_or(f32::NAN)
+    };
+    let mut acc = 0.0;
+    for (k, &q) in query.iter().take(in_dim).enumerate() {
+        acc = math::fma(element(k), q, acc);
+    }
+    if bias { math::fma(element(in_dim), 1.0, acc) } else { acc }
 }

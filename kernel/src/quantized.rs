@@ -5,12 +5,12 @@
 //! every level here too.
 
 use crate::error::Error;
-use crate::lanes::{LANES, Lanes, check_dim, check_len, panel_len, panels};
+use crate::lanes::{LANES, Lanes, check_dim, check_len, flat_mut, panel_len, panels};
 use crate::linear::Linear;
 use crate::math;
 use crate::retrieve::{Found, TopK};
 use crate::simd::{Level, Simd, check_subnormals, dispatch};
-use crate::tile::product_rows;
+use crate::tile::{AT_A_TIME, RowProducts};
 use crate::transform::Transform;
 
 /// Sixteen IEEE 754 binary16 numbers, by their bits.
@@ -106,9 +106,25 @@ pub fn search(
         }
     };
     match documents {
-        DocumentPanels::F32(panels) => dispatch!(level, s => {
-            product_rows(s, panels, dim, query, dim, |panel, _, acc| offer(panel, s.to_lanes(acc)));
-        }),
+        DocumentPanels::F32(documents) => {
+            let mut scores = [Lanes::ZERO; AT_A_TIME];
+            for (group, first) in documents.chunks(AT_A_TIME * dim).zip((0..).step_by(AT_A_TIME)) {
+                RowProducts {
+                    panels: group,
+                    bias: false,
+                    rows: query,
+                    depth: dim,
+                    scale: 1.0,
+                    outputs: flat_mut(&mut scores),
+                    panel_step: LANES,
+                    row_step: LANES,
+                }
+                .run(level);
+                for (panel, &scores) in (first..panels(count)).zip(&scores) {
+                    offer(panel, scores);
+                }
+            }
+        }
         DocumentPanels::F16(panels) => dispatch!(level, s => {
             narrow_product(s, panels, query, |panel, acc| offer(panel, s.to_lanes(acc)));
         }),

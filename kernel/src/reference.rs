@@ -6,7 +6,7 @@
 pub use crate::adam::reference_update;
 #[cfg(feature = "train")]
 pub use crate::cross_entropy::reference_softmax_cross_entropy;
-pub use crate::forward::reference_forward;
+pub use crate::linear::reference_forward;
 pub use crate::normalize::{reference_normalize, reference_normalize_backward};
 pub use crate::quantized::{reference_int8_forward, reference_scaled_score, reference_widen_f16};
 pub use crate::retrieve::{reference_cosine_score, reference_top_k};

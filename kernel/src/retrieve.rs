@@ -4,11 +4,11 @@
 use core::cmp::Ordering;
 
 use crate::error::Error;
-use crate::lanes::{LANES, Lanes, check_dim, check_len, panel_len};
+use crate::lanes::{LANES, Lanes, check_dim, check_len, flat_mut, panel_len};
 use crate::math;
 use crate::normalize::normalize_panel;
 use crate::simd::{Level, Simd, check_subnormals, dispatch};
-use crate::tile::product_rows;
+use crate::tile::RowProducts;
 use crate::transpose::rows_to_panel;
 
 /// Cosines of `rows` queries with `N` documents.
@@ -88,26 +88,18 @@ pub fn score_documents(
     check_len("documents", candidates * dim, documents.len())?;
     check_len("scores", count * candidates, scores.len())?;
     check_subnormals()?;
-    dispatch!(level, s => score_panels(s, panels, documents, dim, scores));
-    Ok(())
-}
-
-#[inline(always)]
-fn score_panels<S: Simd>(s: S, panels: &[Lanes], documents: &[f32], dim: usize, scores: &mut [Lanes]) {
-    let candidates = documents.len() / dim.max(1);
-    product_rows(
-        s,
+    RowProducts {
         panels,
-        dim,
-        documents,
-        dim,
-        #[inline(always)]
-        |panel, candidate, acc| {
-            if let Some(place) = scores.get_mut(panel * candidates + candidate) {
-                *place = s.to_lanes(acc);
-            }
-        },
-    );
+        bias: false,
+        rows: documents,
+        depth: dim,
+        scale: 1.0,
+        outputs: flat_mut(scores),
+        panel_step: candidates * LANES,
+        row_step: LANES,
+    }
+    .run(level);
+    Ok(())
 }
 
 /// The definition of one cosine: both rows normalised before.

@@ -3,66 +3,182 @@
 //! Each output is one chain: `acc ← fma(a, b, acc)` from `+0`, in ascending order, in an accumulator of its own.
 //! Tiles only decide how many chains are in flight; they never split one.
 
+use core::ops::Range;
+
 #[cfg(feature = "train")]
 use crate::lanes::LANES;
 use crate::lanes::Lanes;
-use crate::simd::Simd;
 #[cfg(feature = "train")]
 use crate::simd::prefetch;
+use crate::simd::{Level, Scalar, Simd, dispatch};
 
-/// `emit(p, c, Σₖ panels[p][k] · rows[c][k])` for every panel and every row of `depth` scalars.
+/// Products of every panel with every row: `scale · (Σₖ panels[p][k] · rows[c][k] + bias[p])`, sixteen outputs for each pair.
 ///
-/// `panels` is a sequence of panels of `stride` columns of which the first `depth` take part; `rows` is row-major.
-#[inline(always)]
-pub(crate) fn product_rows<S: Simd>(
-    s: S,
-    panels: &[Lanes],
-    stride: usize,
-    rows: &[f32],
-    depth: usize,
-    mut emit: impl FnMut(usize, usize, S::F32),
-) {
-    if depth == 0 || stride < depth {
-        return;
-    }
-    if S::WHOLE_CHAINS {
-        for (p, panel) in panels.chunks_exact(stride.max(1)).enumerate() {
-            for (c, row) in rows.chunks_exact(depth.max(1)).enumerate() {
-                emit(p, c, s.chain_rows(panel, row, s.splat(0.0)));
-            }
+/// A type and not a function of a closure, so that the tiles are compiled once for each level and not for each use.
+pub(crate) struct RowProducts<'a> {
+    /// Panel after panel, each of `depth` columns and, with a bias, one more.
+    pub(crate) panels: &'a [Lanes],
+    /// Whether the column behind the others is added to the products.
+    pub(crate) bias: bool,
+    /// Row-major, `depth` scalars each.
+    pub(crate) rows: &'a [f32],
+    pub(crate) depth: usize,
+    pub(crate) scale: f32,
+    /// Those of panel `p` and row `c` begin at `p · panel_step + c · row_step`; what has no room is left out.
+    pub(crate) outputs: &'a mut [f32],
+    pub(crate) panel_step: usize,
+    /// At least sixteen.
+    pub(crate) row_step: usize,
+}
+
+/// How many rows, or panels, a caller without room for all outputs takes at a time: whole tiles, but one where stacks are small.
+pub(crate) const AT_A_TIME: usize = if Scalar::LANE_BY_LANE { 1 } else { 12 };
+
+impl<'a> RowProducts<'a> {
+    pub(crate) fn run(mut self, level: Level) {
+        if self.depth > 0 {
+            dispatch!(level, s => self.run_on(s));
         }
-        return;
     }
-    let mut first = 0;
-    // A matrix-vector product has too few chains in one panel to hide the latency of fma: take several panels.
-    if rows.len() == depth {
-        macro_rules! rung {
-            ($P:literal) => {
-                while let Some(group) = group::<$P>(panels, stride, depth, first) {
-                    rows_tile(s, group, [rows], |p, _, acc| emit(first + p, 0, acc));
-                    first += $P;
+
+    #[inline(always)]
+    fn run_on<S: Simd>(&mut self, s: S) {
+        let Self { panels, rows, depth, .. } = *self;
+        let count = rows.len() / depth.max(1);
+        if S::WHOLE_CHAINS {
+            for (p, panel) in panels.chunks_exact(self.stride()).enumerate() {
+                for (c, row) in rows.chunks_exact(depth.max(1)).enumerate() {
+                    self.put(s, p, c, [[s.chain_rows(panel, row, s.splat(0.0))]]);
                 }
-            };
+            }
+            return;
         }
-        if S::WIDE {
-            rung!(12);
-            rung!(8);
+        let mut first = 0;
+        // A matrix-vector product has too few chains in one panel to hide the latency of fma: take several panels.
+        if count == 1 {
+            macro_rules! rung {
+                ($P:literal) => {
+                    while let Some(group) = self.panel_group::<$P>(first) {
+                        let products = rows_tile(s, group, [rows]);
+                        self.put(s, first, 0, products);
+                        first += $P;
+                    }
+                };
+            }
+            if S::WIDE {
+                rung!(12);
+                rung!(8);
+            }
+            rung!(4);
         }
-        rung!(4);
-    }
-    let most = if S::WIDE { rows_together(rows.len() / depth, depth) } else { rows.len() / depth };
-    for (rows, before) in rows.chunks(most.saturating_mul(depth).max(1)).zip((0..).step_by(most.max(1))) {
-        let mut first = first;
-        if S::WIDE {
-            while let Some([a, b]) = group(panels, stride, depth, first) {
-                rows_ladder(s, [a, b], rows, depth, |p, c, acc| emit(first + p, before + c, acc));
-                first += 2;
+        let most = if S::WIDE { rows_together(count, depth) } else { count };
+        for first_row in (0..count).step_by(most.max(1)) {
+            let some = first_row..count.min(first_row + most);
+            let mut first = first;
+            if S::WIDE {
+                while let Some(pair) = self.panel_group::<2>(first) {
+                    self.put_rows(s, first, pair, some.clone());
+                    first += 2;
+                }
+            }
+            while let Some(single) = self.panel_group::<1>(first) {
+                self.put_rows(s, first, single, some.clone());
+                first += 1;
             }
         }
-        while let Some([a]) = group(panels, stride, depth, first) {
-            rows_ladder(s, [a], rows, depth, |p, c, acc| emit(first + p, before + c, acc));
-            first += 1;
+    }
+
+    /// Some rows against the `P` panels from `first` on, shared out evenly over tiles of as many rows as the registers hold: ten
+    /// rows are five and five, because a tile of two would wait for its own results.
+    #[inline(always)]
+    fn put_rows<S: Simd, const P: usize>(
+        &mut self,
+        s: S,
+        first: usize,
+        panels: [&[Lanes]; P],
+        rows: Range<usize>,
+    ) {
+        let most = if S::WIDE { 12 } else { 6 };
+        let tiles = rows.len().div_ceil(most);
+        let mut done = rows.start;
+        for tile in 0..tiles {
+            macro_rules! rung {
+                ($R:literal) => {
+                    if let Some(group) = self.row_group::<$R>(done) {
+                        let products = rows_tile(s, panels, group);
+                        self.put(s, first, done, products);
+                    }
+                };
+            }
+            let share = (rows.end - done).div_ceil(tiles - tile);
+            match share {
+                1 => rung!(1),
+                2 => rung!(2),
+                3 => rung!(3),
+                4 => rung!(4),
+                5 => rung!(5),
+                6 => rung!(6),
+                7 if S::WIDE => rung!(7),
+                8 if S::WIDE => rung!(8),
+                9 if S::WIDE => rung!(9),
+                10 if S::WIDE => rung!(10),
+                11 if S::WIDE => rung!(11),
+                _ if S::WIDE => rung!(12),
+                _ => {}
+            }
+            done += share;
         }
+    }
+
+    /// Finishes products and puts them in their places.
+    #[inline(always)]
+    fn put<S: Simd, const P: usize, const R: usize>(
+        &mut self,
+        s: S,
+        first_panel: usize,
+        first_row: usize,
+        products: [[S::F32; R]; P],
+    ) {
+        let (stride, scale) = (self.stride(), s.splat(self.scale));
+        for (mut chains, panel) in products.into_iter().zip(first_panel..) {
+            if let Some(bias) = self.panels.get(panel * stride + self.depth).filter(|_| self.bias) {
+                for chain in &mut chains {
+                    *chain = s.fma(s.load(bias), s.splat(1.0), *chain);
+                }
+            }
+            let start = panel * self.panel_step + first_row * self.row_step;
+            let places = self.outputs.get_mut(start..).unwrap_or_default();
+            for (place, chain) in places.chunks_mut(self.row_step.max(1)).zip(chains) {
+                if let Some(place) = place.first_chunk_mut() {
+                    *place = s.to_lanes(s.mul(scale, chain)).0;
+                }
+            }
+        }
+    }
+
+    /// Columns of a panel, at least one.
+    fn stride(&self) -> usize {
+        self.depth + usize::from(self.bias)
+    }
+
+    /// The columns that are multiplied of the `P` panels from `first` on, if there are as many.
+    #[inline(always)]
+    fn panel_group<const P: usize>(&self, first: usize) -> Option<[&'a [Lanes]; P]> {
+        let mut group: [&'a [Lanes]; P] = [&[]; P];
+        for (place, panel) in group.iter_mut().zip(first..) {
+            *place = self.panels.get(panel * self.stride()..)?.get(..self.stride())?.get(..self.depth)?;
+        }
+        Some(group)
+    }
+
+    /// The `R` rows from `first` on, if there are as many.
+    #[inline(always)]
+    fn row_group<const R: usize>(&self, first: usize) -> Option<[&'a [f32]; R]> {
+        let mut group: [&'a [f32]; R] = [&[]; R];
+        for (place, row) in group.iter_mut().zip(first..) {
+            *place = self.rows.get(row * self.depth..)?.get(..self.depth)?;
+        }
+        Some(group)
     }
 }
 
@@ -74,90 +190,21 @@ const fn rows_together(rows: usize, depth: usize) -> usize {
     if shares > 1 { rows.div_ceil(shares).next_multiple_of(12) } else { rows }
 }
 
-/// The first `depth` columns of `P` consecutive panels, if there are as many.
-#[inline(always)]
-fn group<const P: usize>(
-    panels: &[Lanes],
-    stride: usize,
-    depth: usize,
-    first: usize,
-) -> Option<[&[Lanes]; P]> {
-    let mut group: [&[Lanes]; P] = [&[]; P];
-    for (p, place) in group.iter_mut().enumerate() {
-        let start = (first + p).checked_mul(stride)?;
-        *place = panels.get(start..)?.get(..stride)?.get(..depth)?;
-    }
-    Some(group)
-}
-
-/// All rows against `P` panels, shared out evenly over tiles of as many rows as the registers hold: ten rows are five and
-/// five, because a tile of two would wait for its own results.
-#[inline(always)]
-fn rows_ladder<S: Simd, const P: usize>(
-    s: S,
-    panels: [&[Lanes]; P],
-    rows: &[f32],
-    depth: usize,
-    mut emit: impl FnMut(usize, usize, S::F32),
-) {
-    let most = if S::WIDE { 12 } else { 6 };
-    let count = rows.len() / depth.max(1);
-    let tiles = count.div_ceil(most);
-    let mut done = 0;
-    for tile in 0..tiles {
-        macro_rules! rung {
-            ($R:literal) => {
-                if let Some(group) = row_group::<$R>(rows, depth, done) {
-                    rows_tile(s, panels, group, |p, c, acc| emit(p, done + c, acc));
-                }
-            };
-        }
-        let share = (count - done).div_ceil(tiles - tile);
-        match share {
-            1 => rung!(1),
-            2 => rung!(2),
-            3 => rung!(3),
-            4 => rung!(4),
-            5 => rung!(5),
-            6 => rung!(6),
-            7 if S::WIDE => rung!(7),
-            8 if S::WIDE => rung!(8),
-            9 if S::WIDE => rung!(9),
-            10 if S::WIDE => rung!(10),
-            11 if S::WIDE => rung!(11),
-            _ if S::WIDE => rung!(12),
-            _ => {}
-        }
-        done += share;
-    }
-}
-
-/// `R` consecutive rows of `depth` values, if there are as many.
-#[inline(always)]
-fn row_group<const R: usize>(rows: &[f32], depth: usize, first: usize) -> Option<[&[f32]; R]> {
-    let mut group: [&[f32]; R] = [&[]; R];
-    for (r, place) in group.iter_mut().enumerate() {
-        let start = (first + r).checked_mul(depth)?;
-        *place = rows.get(start..)?.get(..depth)?;
-    }
-    Some(group)
-}
-
 /// One tile of `P × R` chains.
 #[inline(always)]
 fn rows_tile<S: Simd, const P: usize, const R: usize>(
     s: S,
     panels: [&[Lanes]; P],
     rows: [&[f32]; R],
-    mut emit: impl FnMut(usize, usize, S::F32),
-) {
-    let Some(depth) = panels.first().map(|panel| panel.len()) else { return };
+) -> [[S::F32; R]; P] {
+    let mut acc = [[s.splat(0.0); R]; P];
+    let depth = panels.first().map_or(0, |panel| panel.len());
     // Lets the compiler see that no index below can be out of bounds.
     if panels.iter().any(|panel| panel.len() != depth) || rows.iter().any(|row| row.len() != depth) {
-        return;
+        return acc;
     }
-    let mut acc = [[s.splat(0.0); R]; P];
-    for k in 0..depth {
+    let done = if S::WIDE { 0 } else { add_runs(s, panels, rows, &mut acc) };
+    for k in done..depth {
         let mut weights = [s.splat(0.0); P];
         for (weight, panel) in weights.iter_mut().zip(&panels) {
             *weight = s.load(&panel[k]);
@@ -169,11 +216,49 @@ fn rows_tile<S: Simd, const P: usize, const R: usize>(
             }
         }
     }
-    for (p, chains) in acc.into_iter().enumerate() {
-        for (c, chain) in chains.into_iter().enumerate() {
-            emit(p, c, chain);
+    acc
+}
+
+/// How many columns one turn of a loop multiplies, but for wide tiles, whose rows have too many addresses for that.
+const RUN: usize = 4;
+
+/// Goes on with the chains of a tile by whole runs of columns; returns how many columns those are. Taken one by one they are a
+/// third more instructions, which count where somebody else has the other half of a core.
+#[inline(always)]
+fn add_runs<S: Simd, const P: usize, const R: usize>(
+    s: S,
+    panels: [&[Lanes]; P],
+    rows: [&[f32]; R],
+    acc: &mut [[S::F32; R]; P],
+) -> usize {
+    let mut panel_runs: [&[[Lanes; RUN]]; P] = [&[]; P];
+    for (runs, panel) in panel_runs.iter_mut().zip(panels) {
+        *runs = panel.as_chunks().0;
+    }
+    let mut row_runs: [&[[f32; RUN]]; R] = [&[]; R];
+    for (runs, row) in row_runs.iter_mut().zip(rows) {
+        *runs = row.as_chunks().0;
+    }
+    let runs = panel_runs.first().map_or(0, |runs| runs.len());
+    // As above.
+    if panel_runs.iter().any(|panel| panel.len() != runs) || row_runs.iter().any(|row| row.len() != runs) {
+        return 0;
+    }
+    for run in 0..runs {
+        for k in 0..RUN {
+            let mut weights = [s.splat(0.0); P];
+            for (weight, panel) in weights.iter_mut().zip(&panel_runs) {
+                *weight = s.load(&panel[run][k]);
+            }
+            for (r, row) in row_runs.iter().enumerate() {
+                let scalar = s.splat(row[run][k]);
+                for (chains, weight) in acc.iter_mut().zip(weights) {
+                    chains[r] = s.fma(weight, scalar, chains[r]);
+                }
+            }
         }
     }
+    runs * RUN
 }
 
 /// Where the results of [`product_columns`] go.

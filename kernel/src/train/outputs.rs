@@ -2,9 +2,9 @@
 
 use super::Shape;
 use super::team::{Phase, split};
-use crate::forward::forward;
-use crate::lanes::{LANES, Lanes};
+use crate::lanes::{LANES, Lanes, flat_mut};
 use crate::simd::{Level, Simd, dispatch};
+use crate::tile::RowProducts;
 use crate::transpose::{block_to_lanes, pack_columns};
 
 /// `T = Q Wᵀ`.
@@ -40,21 +40,17 @@ impl Phase for Forward<'_> {
 
     fn run(self) {
         let Self { level, in_dim, bias, rows, first_row, queries, weight, outputs } = self;
-        dispatch!(level, s => {
-            forward(
-                s,
-                weight,
-                in_dim,
-                bias,
-                queries,
-                #[inline(always)]
-                |panel, row, acc| {
-                    if let Some(place) = outputs.get_mut(panel * rows + first_row + row) {
-                        *place = s.to_lanes(acc);
-                    }
-                },
-            );
-        });
+        RowProducts {
+            panels: weight,
+            bias,
+            rows: queries,
+            depth: in_dim,
+            scale: 1.0,
+            outputs: flat_mut(outputs).get_mut(first_row * LANES..).unwrap_or_default(),
+            panel_step: rows * LANES,
+            row_step: LANES,
+        }
+        .run(level);
     }
 }
 

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::lanes::{LANES, Lanes, flat_mut};
 use crate::normalize::{NORM_FLOOR, normalize_backward_panel, normalize_panel};
 use crate::simd::{Level, Simd, dispatch};
-use crate::tile::{accumulate_columns, product_rows};
+use crate::tile::{RowProducts, accumulate_columns};
 use crate::transpose::{block_to_lanes, pack_columns, rows_to_panel};
 
 /// What a panel of queries carries through the step.
@@ -385,22 +385,17 @@ impl Phase for Scores<'_> {
     fn run(self) {
         let Self { shape, scale, normalized, documents, scores } = self;
         let Shape { out_dim, block, level, .. } = shape;
-        dispatch!(level, s => {
-            let scale = s.splat(scale);
-            product_rows(
-                s,
-                normalized,
-                out_dim,
-                documents,
-                out_dim,
-                #[inline(always)]
-                |panel, candidate, acc| {
-                    if let Some(place) = scores.get_mut(panel * block + candidate) {
-                        *place = s.to_lanes(s.mul(scale, acc));
-                    }
-                },
-            );
-        });
+        RowProducts {
+            panels: normalized,
+            bias: false,
+            rows: documents,
+            depth: out_dim,
+            scale,
+            outputs: flat_mut(scores),
+            panel_step: block * LANES,
+            row_step: LANES,
+        }
+        .run(level);
     }
 }
 
