@@ -205,6 +205,34 @@ pub(crate) fn update_lanes<S: Simd>(
     if S::LANE_BY_LANE {
         return update_each(u, &s.to_lanes(d_weight), anchor, w, moments);
     }
+    if S::WHOLE_CHAINS {
+        return update_apart(s, u, &s.to_lanes(d_weight), anchor, w, moments);
+    }
+    update_here(s, u, d_weight, anchor, w, moments);
+}
+
+/// [`update_lanes`] where multiply-adds are computed in software: some hundred instructions, once for a level.
+#[inline(never)]
+fn update_apart<S: Simd>(
+    s: S,
+    u: &Update,
+    d_weight: &Lanes,
+    anchor: Option<&Lanes>,
+    w: &mut Lanes,
+    moments: Option<(&mut Lanes, &mut Lanes)>,
+) {
+    update_here(s, u, s.load(d_weight), anchor, w, moments);
+}
+
+#[inline(always)]
+fn update_here<S: Simd>(
+    s: S,
+    u: &Update,
+    d_weight: S::F32,
+    anchor: Option<&Lanes>,
+    w: &mut Lanes,
+    moments: Option<(&mut Lanes, &mut Lanes)>,
+) {
     let gradient = s.mul(s.splat(u.coef), d_weight);
     let weight = s.load(w);
     let offset = anchor.map_or(weight, |anchor| s.sub(weight, s.load(anchor)));
