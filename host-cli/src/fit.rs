@@ -317,17 +317,17 @@ pub fn fit(
     settings: &Settings,
     from: Option<&FitState<'_>>,
     level: Level,
-    observe: impl FnMut(Event<'_>) -> Result<(), Failure> + Send,
+    mut observe: impl FnMut(Event<'_>) -> Result<(), Failure> + Send,
 ) -> Result<Fit, Failure> {
     let job = Job { task, index, settings, from, level };
     let threads = index.threads();
     if threads.get() > 1 {
         // Without a pool, for want of threads, one thread does it all, to the same bits.
         if let Ok(pool) = ThreadPoolBuilder::new().num_threads(threads.get()).build() {
-            return pool.install(|| fit_on(PoolThreads(threads), job, validation, observe));
+            return pool.install(|| fit_on(PoolThreads(threads), job, validation, &mut observe));
         }
     }
-    fit_on(PoolThreads::ONE, job, validation, observe)
+    fit_on(PoolThreads::ONE, job, validation, &mut observe)
 }
 
 /// How large a fit is, without a step of it.
@@ -366,11 +366,14 @@ struct Job<'a> {
     level: Level,
 }
 
+/// Who is told of a fit, by a pointer: what follows is compiled once and not for each caller.
+type Observe<'a> = dyn FnMut(Event<'_>) -> Result<(), Failure> + 'a;
+
 fn fit_on(
     threads: PoolThreads,
     job: Job<'_>,
     validation: Option<(&RetrievalTask, &Index)>,
-    observe: impl FnMut(Event<'_>) -> Result<(), Failure>,
+    observe: &mut Observe<'_>,
 ) -> Result<Fit, Failure> {
     let Job { task, settings, from, level, .. } = job;
     let Some((held_out, held_out_index)) = validation.filter(|_| settings.recipe == Recipe::Single) else {
@@ -403,7 +406,7 @@ pub(crate) fn fit_to_stops(
     pause("fit");
     let mut kept = Stops { stops, adapters: Vec::with_capacity(stops.len()) };
     let job = Job { task, index, settings, from: None, level };
-    run(PoolThreads::ONE, job, |_: Event<'_>| go_on(), &mut kept)?;
+    run(PoolThreads::ONE, job, &mut |_| go_on(), &mut kept)?;
     Ok(kept.adapters)
 }
 
@@ -500,8 +503,8 @@ impl Run {
 fn run(
     threads: PoolThreads,
     job: Job<'_>,
-    mut observe: impl FnMut(Event<'_>) -> Result<(), Failure>,
-    look: &mut impl Look,
+    observe: &mut Observe<'_>,
+    look: &mut dyn Look,
 ) -> Result<Run, Failure> {
     let Job { task, index, settings, from, level } = job;
     let dim = task.dim();
