@@ -2,8 +2,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IntoInnerError, Write};
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, SyncSender};
+use std::thread::{self, Scope, ScopedJoinHandle};
 
 use tempfile::{Builder, NamedTempFile};
 
@@ -45,18 +48,80 @@ pub fn write_atomically(
 ) -> Result<(), Failure> {
     check_output(path, force)?;
     let unwritable = |error: io::Error| Failure::unwritable(path, &error);
-    let mut temporary = temporary_beside(path)?;
-    let mut writer = BufWriter::new(temporary.as_file_mut());
-    // Dropping the writer would flush it as well, but swallow the error.
-    contents(&mut writer).and_then(|()| writer.flush()).map_err(unwritable)?;
-    drop(writer);
-    temporary.as_file().sync_all().map_err(unwritable)?;
+    let temporary = temporary_beside(path)?;
+    thread::scope(|scope| {
+        let mut writer = BufWriter::new(Storing::new(temporary.as_file(), scope));
+        // Dropping the writer would flush it as well, but swallow the error.
+        contents(&mut writer)?;
+        writer.into_inner().map_err(IntoInnerError::into_error)?.end()
+    })
+    .map_err(unwritable)?;
     let renamed = if force { temporary.persist(path) } else { temporary.persist_noclobber(path) };
     renamed.map_err(|failed| match failed.error.kind() {
         io::ErrorKind::AlreadyExists => exists(path),
         _ => unwritable(failed.error),
     })?;
     sync_folder(folder_of(path)).map_err(unwritable)
+}
+
+/// How many bytes of a file are written before the system is asked to store them.
+const STORED_AT_ONCE: usize = 8 << 20;
+
+/// A file that is stored while it is written, so that little is left to wait for at its end.
+struct Storing<'scope, 'env> {
+    file: &'env File,
+    scope: &'scope Scope<'scope, 'env>,
+    /// Bytes written that nobody was asked to store.
+    pending: usize,
+    /// Who stores them, from the first time on that there are enough: an asking and a thread.
+    other: Option<(SyncSender<()>, ScopedJoinHandle<'scope, io::Result<()>>)>,
+}
+
+impl<'scope, 'env> Storing<'scope, 'env> {
+    fn new(file: &'env File, scope: &'scope Scope<'scope, 'env>) -> Self {
+        Self { file, scope, pending: 0, other: None }
+    }
+
+    /// Asks for what was written to be stored, unless that is still being done; without a second thread it waits for the end.
+    fn ask(&mut self) {
+        let file = self.file;
+        if self.other.is_none() {
+            let (asking, asked) = mpsc::sync_channel(1);
+            let store = move || asked.iter().try_for_each(|()| file.sync_data());
+            let thread = thread::Builder::new().spawn_scoped(self.scope, store);
+            self.other = thread.ok().map(|thread| (asking, thread));
+        }
+        if let Some((asking, _)) = &self.other {
+            // One asking that waits covers all that is written before its turn.
+            let _ = asking.try_send(());
+        }
+    }
+
+    /// Returns when all is stored.
+    fn end(self) -> io::Result<()> {
+        if let Some((asking, thread)) = self.other {
+            drop(asking);
+            // An error is told once: to who asked first.
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+        }
+        self.file.sync_all()
+    }
+}
+
+impl Write for Storing<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.pending += written;
+        if self.pending >= STORED_AT_ONCE {
+            self.pending = 0;
+            self.ask();
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// What tells whether two paths name the same file, also one that is not there yet.
@@ -166,6 +231,24 @@ mod tests {
         let path = folder.path().join("out.bin");
         write_atomically(&path, false, |out| out.write_all(b"all of it")).expect("written");
         assert_eq!(fs::read(&path).expect("readable"), b"all of it");
+        assert_eq!(entries(folder.path()), ["out.bin"]);
+    }
+
+    #[test]
+    fn a_file_that_is_stored_on_the_way_is_whole_and_an_interrupted_one_leaves_nothing() {
+        let folder = folder();
+        let path = folder.path().join("out.bin");
+        let piece = vec![7; STORED_AT_ONCE / 2 + 1];
+        let write = |pieces: usize, end: fn() -> io::Result<()>| {
+            write_atomically(&path, true, |out| {
+                (0..pieces).try_for_each(|_| out.write_all(&piece)).and_then(|()| end())
+            })
+        };
+        write(5, || Ok(())).expect("written");
+        assert_eq!(fs::read(&path).expect("readable"), piece.repeat(5));
+        let failure = write(4, || Err(io::Error::other("the disk is full"))).expect_err("must fail");
+        assert!(failure.to_string().ends_with("cannot be written: the disk is full"), "{failure}");
+        assert_eq!(fs::read(&path).expect("readable").len(), 5 * piece.len());
         assert_eq!(entries(folder.path()), ["out.bin"]);
     }
 
