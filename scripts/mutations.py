@@ -23,7 +23,7 @@ FAULTS = {
     "sign of the projection": (
         "kernel/src/normalize.rs", "s.mul(dot, s.splat(-1.0))", "s.mul(dot, s.splat(1.0))"),
     "bias read one column early": (
-        "kernel/src/tile.rs", "self.panels.get(panel * stride + self.depth)", "self.panels.get(panel * stride + self.depth - 1)"),
+        "kernel/src/tile.rs", "self.panels.get(panel * self.stride() + self.depth).filter", "self.panels.get(panel * self.stride() + self.depth - 1).filter"),
     "n² for n": (
         "kernel/src/train/norm.rs", "let norm = math::sqrt(math::max(0.0, squares));", "let norm = math::max(0.0, squares);"),
     "mask missing in the sum": (

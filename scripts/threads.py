@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """How much of what two independent one-thread processes reach together one process with two threads reaches.
 
-    scripts/threads.py HOST_CLI [--rounds N] [--dim D] [--queries N] [--documents N]
+    scripts/threads.py HOST_CLI [--rounds N] [--dim D] [--queries N] [--documents N] [--batch-size N]
 
 Makes a data set with `host-cli synthesize` in a temporary folder and takes turns, round after round: two processes with
 `--threads 1` at the same time, and one with `--threads 2` that does the work of one of them; its rate is twice that of
-the pair when it takes half the time. Prints, for `train` with batches of 64, `evaluate` and both forms of `apply`, the
+the pair when it takes half the time. Prints, for `train`, with batches of 64 if nothing else is said, `evaluate` and both forms of `apply`, the
 medians of the wall-clock times and the ratio: 1 means that threads lose nothing against processes. A process that does
 next to nothing is timed as well and subtracted: starting up and reading files is not what threads divide.
 """
@@ -36,13 +36,15 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=768)
     parser.add_argument("--queries", type=int, default=20_000)
     parser.add_argument("--documents", type=int, default=4_000)
+    parser.add_argument("--batch-size", type=int, default=64)
     options = parser.parse_args()
     binary = str(options.host_cli.resolve())
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         size = f"--queries {options.queries} --documents {options.documents} --dim {options.dim} -o set"
         subprocess.run([binary, "synthesize", *size.split()], check=True)
-        train = "train set/train.json --validation set/validation.json --embeddings set --epochs 1 --batch-size 64"
+        settings = f"--validation set/validation.json --embeddings set --epochs 1 --batch-size {options.batch_size}"
+        train = f"train set/train.json {settings}"
         subprocess.run([binary, *train.split(), "-q", "-o", "a.qad"], check=True, stdout=subprocess.DEVNULL)
         with open("lines.jsonl", "w", encoding="ascii") as lines:
             apply = [binary, "apply", "-a", "a.qad", "-i", "set/queries.npy"]
@@ -56,7 +58,7 @@ def main() -> None:
         whole["relevant_docs"] = {query: answers[query] for query in (first, second)}
         Path("set/few.json").write_text(json.dumps(whole), encoding="ascii")
         Path("few.jsonl").write_text(Path("lines.jsonl").read_text(encoding="ascii").split("\n", 1)[0] + "\n")
-        train = "train FILE --validation set/validation.json --embeddings set --epochs 1 --batch-size 64 -q -o OUT.qad --force"
+        train = f"train FILE {settings} -q -o OUT.qad --force"
         cases = {
             "train": (train.replace("FILE", "set/train.json"), train.replace("FILE", "set/few.json")),
             "evaluate": ("evaluate set/train.json --embeddings set -q", "evaluate set/few.json --embeddings set -q"),

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::lanes::{LANES, Lanes, MAX_DIM, PanelMatrix, check_dim, check_len, flat_mut, panel_len, panels};
 use crate::math;
-use crate::simd::{Level, check_subnormals};
+use crate::simd::{Level, Scalar, Simd as _, check_subnormals};
 use crate::tile::{AT_A_TIME, RowProducts};
 use crate::transform::Transform;
 
@@ -282,40 +282,39 @@ fn apply_rows(
     outputs: &mut [f32],
     out_dim: usize,
 ) {
-    let full = out_dim / LANES;
-    let (weight, last) = weight.split_at((full * (in_dim + usize::from(bias))).min(weight.len()));
-    RowProducts {
-        panels: weight,
-        bias,
-        rows: queries,
-        depth: in_dim,
-        scale: 1.0,
-        outputs: &mut *outputs,
-        panel_step: LANES,
-        row_step: out_dim,
-    }
-    .run(level);
-    if last.is_empty() {
-        return;
-    }
-    let mut buffer = [Lanes::ZERO; AT_A_TIME];
-    let batches = queries.chunks((AT_A_TIME * in_dim).max(1));
-    for (rows, outputs) in batches.zip(outputs.chunks_mut((AT_A_TIME * out_dim).max(1))) {
+    // Full panels are written in place, one that is not by way of a buffer; where nothing is gained by the former, all are.
+    let full = if Scalar::LANE_BY_LANE { 0 } else { out_dim / LANES };
+    let stride = in_dim + usize::from(bias);
+    let (weight, others) = weight.split_at((full * stride).min(weight.len()));
+    if full > 0 {
         RowProducts {
-            panels: last,
+            panels: weight,
             bias,
-            rows,
+            rows: queries,
             depth: in_dim,
-            scale: 1.0,
-            outputs: flat_mut(&mut buffer),
-            panel_step: 0,
-            row_step: LANES,
+            outputs: &mut *outputs,
+            panel_step: LANES,
+            row_step: out_dim,
         }
         .run(level);
-        for (output, lanes) in outputs.chunks_exact_mut(out_dim.max(1)).zip(&buffer) {
-            let places = output.get_mut(full * LANES..).unwrap_or_default();
-            for (place, lane) in places.iter_mut().zip(lanes.0) {
-                *place = lane;
+    }
+    let mut buffer = [Lanes::ZERO; AT_A_TIME];
+    for (panel, first) in others.chunks_exact(stride.max(1)).zip((full * LANES..).step_by(LANES)) {
+        let batches = queries.chunks((AT_A_TIME * in_dim).max(1));
+        for (rows, outputs) in batches.zip(outputs.chunks_mut((AT_A_TIME * out_dim).max(1))) {
+            RowProducts {
+                panels: panel,
+                bias,
+                rows,
+                depth: in_dim,
+                outputs: flat_mut(&mut buffer),
+                panel_step: 0,
+                row_step: LANES,
+            }
+            .run(level);
+            for (output, lanes) in outputs.chunks_exact_mut(out_dim.max(1)).zip(&buffer) {
+                let places = output.get_mut(first..).unwrap_or_default();
+                places.iter_mut().zip(&lanes.0).for_each(|(place, &lane)| *place = lane);
             }
         }
     }
@@ -329,7 +328,6 @@ fn apply_columns(level: Level, panel: &[Lanes], in_dim: usize, bias: bool, query
         bias,
         rows: query,
         depth: in_dim,
-        scale: 1.0,
         outputs: &mut output.0,
         panel_step: 0,
         row_step: LANES,

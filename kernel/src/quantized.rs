@@ -114,7 +114,6 @@ pub fn search(
                     bias: false,
                     rows: query,
                     depth: dim,
-                    scale: 1.0,
                     outputs: flat_mut(&mut scores),
                     panel_step: LANES,
                     row_step: LANES,

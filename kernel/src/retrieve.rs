@@ -93,7 +93,6 @@ pub fn score_documents(
         bias: false,
         rows: documents,
         depth: dim,
-        scale: 1.0,
         outputs: flat_mut(scores),
         panel_step: candidates * LANES,
         row_step: LANES,

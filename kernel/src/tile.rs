@@ -12,18 +12,17 @@ use crate::lanes::Lanes;
 use crate::simd::prefetch;
 use crate::simd::{Level, Scalar, Simd, dispatch};
 
-/// Products of every panel with every row: `scale · (Σₖ panels[p][k] · rows[c][k] + bias[p])`, sixteen outputs for each pair.
+/// Products of every panel with every row: `Σₖ panels[p][k] · rows[c][k] + bias[p]`, sixteen outputs for each pair.
 ///
 /// A type and not a function of a closure, so that the tiles are compiled once for each level and not for each use.
 pub(crate) struct RowProducts<'a> {
     /// Panel after panel, each of `depth` columns and, with a bias, one more.
     pub(crate) panels: &'a [Lanes],
-    /// Whether the column behind the others is added to the products.
+    /// Whether the column behind the others is added to the products: `fma(bias, 1, chain)`, which is their sum.
     pub(crate) bias: bool,
     /// Row-major, `depth` scalars each.
     pub(crate) rows: &'a [f32],
     pub(crate) depth: usize,
-    pub(crate) scale: f32,
     /// Those of panel `p` and row `c` begin at `p · panel_step + c · row_step`; what has no room is left out.
     pub(crate) outputs: &'a mut [f32],
     pub(crate) panel_step: usize,
@@ -35,6 +34,9 @@ pub(crate) struct RowProducts<'a> {
 pub(crate) const AT_A_TIME: usize = if Scalar::LANE_BY_LANE { 1 } else { 12 };
 
 impl<'a> RowProducts<'a> {
+    // Where it is a loop around one piece of assembly, a call and what it hands over take more flash and stack than it does.
+    #[cfg_attr(cortex_m_fpu, inline(always))]
+    #[cfg_attr(not(cortex_m_fpu), inline(never))]
     pub(crate) fn run(mut self, level: Level) {
         if self.depth > 0 {
             dispatch!(level, s => self.run_on(s));
@@ -46,9 +48,14 @@ impl<'a> RowProducts<'a> {
         let Self { panels, rows, depth, .. } = *self;
         let count = rows.len() / depth.max(1);
         if S::WHOLE_CHAINS {
-            for (p, panel) in panels.chunks_exact(self.stride()).enumerate() {
+            for (p, panel) in panels.chunks_exact(self.stride().max(1)).enumerate() {
                 for (c, row) in rows.chunks_exact(depth.max(1)).enumerate() {
-                    self.put(s, p, c, [[s.chain_rows(panel, row, s.splat(0.0))]]);
+                    let bias = self.bias_of(p);
+                    let Some(place) = self.places(p, c).first_chunk_mut() else { return };
+                    *place = s.to_lanes(s.chain_rows(panel, row, s.splat(0.0))).0;
+                    if let Some(bias) = bias {
+                        place.iter_mut().zip(&bias.0).for_each(|(x, bias)| *x += bias);
+                    }
                 }
             }
             return;
@@ -139,21 +146,31 @@ impl<'a> RowProducts<'a> {
         first_row: usize,
         products: [[S::F32; R]; P],
     ) {
-        let (stride, scale) = (self.stride(), s.splat(self.scale));
         for (mut chains, panel) in products.into_iter().zip(first_panel..) {
-            if let Some(bias) = self.panels.get(panel * stride + self.depth).filter(|_| self.bias) {
+            if let Some(bias) = self.bias_of(panel) {
                 for chain in &mut chains {
-                    *chain = s.fma(s.load(bias), s.splat(1.0), *chain);
+                    *chain = s.add(*chain, s.load(bias));
                 }
             }
-            let start = panel * self.panel_step + first_row * self.row_step;
-            let places = self.outputs.get_mut(start..).unwrap_or_default();
-            for (place, chain) in places.chunks_mut(self.row_step.max(1)).zip(chains) {
+            let row_step = self.row_step.max(1);
+            for (place, chain) in self.places(panel, first_row).chunks_mut(row_step).zip(chains) {
                 if let Some(place) = place.first_chunk_mut() {
-                    *place = s.to_lanes(s.mul(scale, chain)).0;
+                    *place = s.to_lanes(chain).0;
                 }
             }
         }
+    }
+
+    /// The bias of a panel, if it has one.
+    #[inline(always)]
+    fn bias_of(&self, panel: usize) -> Option<&'a Lanes> {
+        self.panels.get(panel * self.stride() + self.depth).filter(|_| self.bias)
+    }
+
+    /// From the outputs of a panel and a row on.
+    #[inline(always)]
+    fn places(&mut self, panel: usize, row: usize) -> &mut [f32] {
+        self.outputs.get_mut(panel * self.panel_step + row * self.row_step..).unwrap_or_default()
     }
 
     /// Columns of a panel, at least one.

@@ -45,7 +45,6 @@ impl Phase for Forward<'_> {
             bias,
             rows: queries,
             depth: in_dim,
-            scale: 1.0,
             outputs: flat_mut(outputs).get_mut(first_row * LANES..).unwrap_or_default(),
             panel_step: rows * LANES,
             row_step: LANES,

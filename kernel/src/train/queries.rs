@@ -390,12 +390,19 @@ impl Phase for Scores<'_> {
             bias: false,
             rows: documents,
             depth: out_dim,
-            scale,
-            outputs: flat_mut(scores),
+            outputs: flat_mut(&mut *scores),
             panel_step: block * LANES,
             row_step: LANES,
         }
         .run(level);
+        let count = documents.len() / out_dim.max(1);
+        dispatch!(level, s => {
+            for panel in scores.chunks_mut(block.max(1)) {
+                for score in panel.iter_mut().take(count) {
+                    *score = s.to_lanes(s.mul(s.splat(scale), s.load(score)));
+                }
+            }
+        });
     }
 }
 
