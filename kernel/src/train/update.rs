@@ -352,6 +352,10 @@ impl PanelUpdate<'_> {
         queries: &[Lanes],
         outputs: &mut [Lanes],
     ) {
+        // No other level has queries in panels here; without this, each had the code and at level 0 the stack for it.
+        if !S::WIDE {
+            return;
+        }
         // The rule as a constant: no branch is left in the innermost loop.
         let update = Update { kind: OptimizerKind::AdamW, ..self.update };
         let mut anchor = [Lanes::ZERO; LANES];
