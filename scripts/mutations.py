@@ -85,11 +85,11 @@ FAULTS = {
         "        for (lanes, panel) in lanes.iter_mut().zip(panels) {",
         "        for (lanes, panel) in lanes.iter_mut().zip([panels[0]; P]) {"),
     "chains of later documents begun anew": (
-        "kernel/src/train/queries.rs", "let begun = self.begun || at > 0;", "let begun = self.begun;"),
+        "kernel/src/train/candidates.rs", "let begun = self.begun || at > 0;", "let begun = self.begun;"),
     "a thread's candidates counted from the block's first": (
-        "kernel/src/train/queries.rs", "Self { scores: b, first, ..self })", "Self { scores: b, first: self.first.min(first), ..self })"),
+        "kernel/src/train/candidates.rs", "Self { scores: b, first, ..self })", "Self { scores: b, first: self.first.min(first), ..self })"),
     "a thread's columns taken from the first on": (
-        "kernel/src/train/queries.rs", "pack_columns(documents, out_dim, first + column, tile);",
+        "kernel/src/train/candidates.rs", "pack_columns(documents, out_dim, first + column, tile);",
         "pack_columns(documents, out_dim, first.min(column) + column, tile);"),
     "chains of a later block begun anew": (
         "kernel/src/tile.rs", "let acc = if begun {", "let acc = if false {"),

@@ -3,6 +3,7 @@
 //! Shapes: `B` rows (queries), `N` candidates, `in`, `out`. Output rows lie in the lanes of `T`, `dT`, `W`, `m`, `v`;
 //! queries lie in the lanes of everything that is per query.
 
+mod candidates;
 mod gradient;
 mod norm;
 mod outputs;

@@ -1,7 +1,8 @@
 //! The buffers of a step, carved from one piece of the caller's memory.
 
+use super::candidates::document_tile_len;
 use super::norm::{NormForm, norm_form};
-use super::queries::{QUERY_STATE_LEN, QueryState, document_tile_len};
+use super::queries::{QUERY_STATE_LEN, QueryState};
 use super::update::ROWS_BESIDE;
 use crate::error::Error;
 use crate::lanes::{LANES, Lanes, panel_len, panels};
