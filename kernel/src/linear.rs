@@ -298,6 +298,9 @@ fn apply_rows(
         }
         .run(level);
     }
+    if others.is_empty() {
+        return;
+    }
     let mut buffer = [Lanes::ZERO; AT_A_TIME];
     for (panel, first) in others.chunks_exact(stride.max(1)).zip((full * LANES..).step_by(LANES)) {
         let batches = queries.chunks((AT_A_TIME * in_dim).max(1));
