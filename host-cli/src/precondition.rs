@@ -161,14 +161,14 @@ fn add_scaled(sums: &mut [f64], factor: f64, values: &[f64]) {
 /// In eight sums, each ascending, added in order; the rest after them.
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     let mut sums = [0.0; 8];
-    let (a_chunks, b_chunks) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest = a_chunks.remainder().iter().zip(b_chunks.remainder());
-    for (a, b) in a_chunks.zip(b_chunks) {
-        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-            *sum += a * b;
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    for (a, b) in a.iter().zip(b) {
+        // By index: adapters made anew for every eight elements are not always compiled away.
+        for at in 0..8 {
+            sums[at] += a[at] * b[at];
         }
     }
-    rest.fold(sums.iter().sum(), |sum: f64, (a, b)| sum + a * b)
+    a_rest.iter().zip(b_rest).fold(sums.iter().sum(), |sum: f64, (a, b)| sum + a * b)
 }
 
 #[cfg(test)]
