@@ -166,6 +166,8 @@ def notice(copy, all_stages):
 
 def faulty(name):
     """The file of a fault, its text, and its text with the fault."""
+    if name not in FAULTS:
+        sys.exit(f"{name}: no such fault; their names are in FAULTS")
     file, old, new = FAULTS[name]
     text = (ROOT / file).read_text()
     if text.count(old) != 1:

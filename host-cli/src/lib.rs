@@ -54,6 +54,8 @@ mod report_page;
 pub mod retrieval_task;
 pub mod run_log;
 pub mod significance;
+#[cfg(target_os = "linux")]
+pub mod spill;
 pub mod synthesize;
 pub mod texts;
 pub mod train;

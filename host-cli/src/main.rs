@@ -17,6 +17,10 @@ use host_cli::{
 };
 use query_adapter::Level;
 
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static MEMORY: host_cli::spill::Spilling = host_cli::spill::Spilling::new();
+
 fn main() -> ExitCode {
     let options = match config::parse(std::env::args_os().collect()) {
         Ok(Ok(options)) => options,
