@@ -188,10 +188,10 @@ fn forward_at_every_length() {
 
 #[test]
 fn forward_of_more_rows_than_meet_the_panels_together() {
-    // Two shares and three, the last of them smaller; four panels, the last not full.
+    // Of wide tiles two shares and three, the last of them smaller, and of narrow ones many; the last panel is not full.
     on_every_level!(level => {
-        for (in_dim, rows) in [(4100, 67), (4099, 131)] {
-            check_forward(level, in_dim, 50, true, &ordinary_values(rows * in_dim, 13), 14);
+        for (in_dim, out_dim, rows) in [(4100, 50, 67), (4099, 50, 131), (4099, 34, 275)] {
+            check_forward(level, in_dim, out_dim, true, &ordinary_values(rows * in_dim, 13), 14);
         }
     });
 }

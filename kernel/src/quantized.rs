@@ -113,6 +113,7 @@ pub fn search(
                     panels: group,
                     bias: false,
                     rows: query,
+                    far: false,
                     depth: dim,
                     outputs: flat_mut(&mut scores),
                     panel_step: LANES,

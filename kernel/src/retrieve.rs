@@ -92,6 +92,7 @@ pub fn score_documents(
         panels,
         bias: false,
         rows: documents,
+        far: true,
         depth: dim,
         outputs: flat_mut(scores),
         panel_step: candidates * LANES,

@@ -13,10 +13,8 @@ use crate::math;
 #[cfg(cortex_m_fpu)]
 #[expect(unsafe_code, reason = "instructions that stable Rust does not reach")]
 pub(crate) mod cortex_m;
-#[cfg(feature = "train")]
 mod prefetch;
 
-#[cfg(feature = "train")]
 pub(crate) use prefetch::prefetch;
 
 /// What the kernel's loops may do with sixteen `f32` at a time.

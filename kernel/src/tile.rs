@@ -5,12 +5,8 @@
 
 use core::ops::Range;
 
-#[cfg(feature = "train")]
-use crate::lanes::LANES;
-use crate::lanes::Lanes;
-#[cfg(feature = "train")]
-use crate::simd::prefetch;
-use crate::simd::{Level, Scalar, Simd, dispatch};
+use crate::lanes::{LANES, Lanes};
+use crate::simd::{Level, Scalar, Simd, dispatch, prefetch};
 
 /// Products of every panel with every row: `Σₖ panels[p][k] · rows[c][k] + bias[p]`, sixteen outputs for each pair.
 ///
@@ -22,6 +18,8 @@ pub(crate) struct RowProducts<'a> {
     pub(crate) bias: bool,
     /// Row-major, `depth` scalars each.
     pub(crate) rows: &'a [f32],
+    /// Whether they may come from beyond the second-level cache; then the next ones are asked for ahead.
+    pub(crate) far: bool,
     pub(crate) depth: usize,
     /// Those of panel `p` and row `c` begin at `p · panel_step + c · row_step`; what has no room is left out.
     pub(crate) outputs: &'a mut [f32],
@@ -45,7 +43,7 @@ impl<'a> RowProducts<'a> {
 
     #[inline(always)]
     fn run_on<S: Simd>(&mut self, s: S) {
-        let Self { panels, rows, depth, .. } = *self;
+        let Self { panels, rows, far, depth, .. } = *self;
         let count = rows.len() / depth.max(1);
         if S::WHOLE_CHAINS {
             for (p, panel) in panels.chunks_exact(self.stride().max(1)).enumerate() {
@@ -66,7 +64,7 @@ impl<'a> RowProducts<'a> {
             macro_rules! rung {
                 ($P:literal) => {
                     while let Some(group) = self.panel_group::<$P>(first) {
-                        let products = rows_tile(s, group, [rows]);
+                        let products = rows_tile::<S, $P, 1, false>(s, group, [rows]);
                         self.put(s, first, 0, products);
                         first += $P;
                     }
@@ -78,25 +76,28 @@ impl<'a> RowProducts<'a> {
             }
             rung!(4);
         }
-        let most = if S::WIDE { rows_together(count, depth) } else { count };
+        let most = rows_together::<S>(count, depth);
         for first_row in (0..count).step_by(most.max(1)) {
             let some = first_row..count.min(first_row + most);
+            // For the other panels they are in the cache.
+            let are_far = |panel| far && panel == 0;
             let mut first = first;
             if S::WIDE {
                 while let Some(pair) = self.panel_group::<2>(first) {
-                    self.put_rows(s, first, pair, some.clone());
+                    self.put_rows(s, first, pair, some.clone(), are_far(first));
                     first += 2;
                 }
             }
             while let Some(single) = self.panel_group::<1>(first) {
-                self.put_rows(s, first, single, some.clone());
+                self.put_rows(s, first, single, some.clone(), are_far(first));
                 first += 1;
             }
         }
     }
 
     /// Some rows against the `P` panels from `first` on, shared out evenly over tiles of as many rows as the registers hold: ten
-    /// rows are five and five, because a tile of two would wait for its own results.
+    /// rows are five and five, because a tile of two would wait for its own results. Far rows are asked for ahead: those of a tile
+    /// are as many streams, each too short for the processor to go ahead by itself.
     #[inline(always)]
     fn put_rows<S: Simd, const P: usize>(
         &mut self,
@@ -104,6 +105,7 @@ impl<'a> RowProducts<'a> {
         first: usize,
         panels: [&[Lanes]; P],
         rows: Range<usize>,
+        far: bool,
     ) {
         let most = if S::WIDE { 12 } else { 6 };
         let tiles = rows.len().div_ceil(most);
@@ -111,8 +113,11 @@ impl<'a> RowProducts<'a> {
         for tile in 0..tiles {
             macro_rules! rung {
                 ($R:literal) => {
+                    rung!($R, false)
+                };
+                ($R:literal, $AHEAD:literal) => {
                     if let Some(group) = self.row_group::<$R>(done) {
-                        let products = rows_tile(s, panels, group);
+                        let products = rows_tile::<S, P, $R, $AHEAD>(s, panels, group);
                         self.put(s, first, done, products);
                     }
                 };
@@ -124,6 +129,7 @@ impl<'a> RowProducts<'a> {
                 3 => rung!(3),
                 4 => rung!(4),
                 5 => rung!(5),
+                6 if !S::WIDE && far => rung!(6, true),
                 6 => rung!(6),
                 7 if S::WIDE => rung!(7),
                 8 if S::WIDE => rung!(8),
@@ -199,17 +205,18 @@ impl<'a> RowProducts<'a> {
     }
 }
 
-/// How many of `rows` rows meet all panels before the next rows do: about equal shares of at most a mebibyte, which stay in a
-/// second-level cache while the panels pass, in whole tiles.
-const fn rows_together(rows: usize, depth: usize) -> usize {
-    const MOST: usize = 1 << 18;
-    let shares = rows.saturating_mul(depth).div_ceil(MOST);
-    if shares > 1 { rows.div_ceil(shares).next_multiple_of(12) } else { rows }
+/// How many of `rows` rows meet all panels before the next rows do: all, unless they are more than caches hold; then about equal shares, in
+/// whole tiles, which stay in a second-level cache while the panels pass. Narrow tiles read rows so slowly that a third-level one
+/// is near enough.
+const fn rows_together<S: Simd>(rows: usize, depth: usize) -> usize {
+    let (held, share) = if S::WIDE { (1 << 18, 1 << 18) } else { (1 << 20, 1 << 16) };
+    let len = rows.saturating_mul(depth);
+    if len > held { rows.div_ceil(len.div_ceil(share)).next_multiple_of(12) } else { rows }
 }
 
-/// One tile of `P × R` chains.
+/// One tile of `P × R` chains; with `AHEAD` the `R` rows behind its own are asked for.
 #[inline(always)]
-fn rows_tile<S: Simd, const P: usize, const R: usize>(
+fn rows_tile<S: Simd, const P: usize, const R: usize, const AHEAD: bool>(
     s: S,
     panels: [&[Lanes]; P],
     rows: [&[f32]; R],
@@ -220,7 +227,7 @@ fn rows_tile<S: Simd, const P: usize, const R: usize>(
     if panels.iter().any(|panel| panel.len() != depth) || rows.iter().any(|row| row.len() != depth) {
         return acc;
     }
-    let done = if S::WIDE { 0 } else { add_runs(s, panels, rows, &mut acc) };
+    let done = if S::WIDE { 0 } else { add_runs::<S, P, R, AHEAD>(s, panels, rows, &mut acc) };
     for k in done..depth {
         let mut weights = [s.splat(0.0); P];
         for (weight, panel) in weights.iter_mut().zip(&panels) {
@@ -242,7 +249,7 @@ const RUN: usize = 4;
 /// Goes on with the chains of a tile by whole runs of columns; returns how many columns those are. Taken one by one they are a
 /// third more instructions, which count where somebody else has the other half of a core.
 #[inline(always)]
-fn add_runs<S: Simd, const P: usize, const R: usize>(
+fn add_runs<S: Simd, const P: usize, const R: usize, const AHEAD: bool>(
     s: S,
     panels: [&[Lanes]; P],
     rows: [&[f32]; R],
@@ -261,7 +268,13 @@ fn add_runs<S: Simd, const P: usize, const R: usize>(
     if panel_runs.iter().any(|panel| panel.len() != runs) || row_runs.iter().any(|row| row.len() != runs) {
         return 0;
     }
+    // As much of the next tile's rows as a turn reads of this one's.
+    let lines = (R * RUN * size_of::<f32>()).div_ceil(size_of::<Lanes>());
+    let next = row_runs.last().and_then(|row| row.last());
     for run in 0..runs {
+        if let Some(next) = next.filter(|_| AHEAD) {
+            (0..lines).for_each(|line| prefetch(next, run * R * RUN / LANES + line));
+        }
         for k in 0..RUN {
             let mut weights = [s.splat(0.0); P];
             for (weight, panel) in weights.iter_mut().zip(&panel_runs) {

@@ -13,6 +13,9 @@ use crate::transpose::pack_columns;
 /// they themselves in a second-level one.
 const DOCUMENTS: usize = 128;
 
+/// Up to so many components documents are in the second-level cache of any processor where they have just been gathered.
+const HELD: usize = 1 << 16;
+
 /// The length of a tile of such documents, of `block` at a time.
 pub(super) const fn document_tile_len(block: usize) -> usize {
     if block < DOCUMENTS { block } else { DOCUMENTS }
@@ -59,6 +62,7 @@ impl Phase for Scores<'_> {
             panels: normalized,
             bias: false,
             rows: documents,
+            far: documents.len() > HELD,
             depth: out_dim,
             outputs: flat_mut(&mut *scores),
             panel_step: block * LANES,

@@ -44,6 +44,7 @@ impl Phase for Forward<'_> {
             panels: weight,
             bias,
             rows: queries,
+            far: false,
             depth: in_dim,
             outputs: flat_mut(outputs).get_mut(first_row * LANES..).unwrap_or_default(),
             panel_step: rows * LANES,
