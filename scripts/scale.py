@@ -4,7 +4,7 @@
     scripts/scale.py HOST_CLI [--folder DIR]
 
 Makes data sets with `host-cli synthesize`, trains one epoch of each with negatives from the batch on one thread, and watches
-/proc/PID/status (Linux): the peak of RssAnon is the memory of its own, beside the mapped files. Takes some minutes and
+/proc/PID/status (Linux): the peak of RssAnon is the memory of its own, beside files. Takes some minutes and
 4 GB in the folder, a temporary one by default.
 """
 
