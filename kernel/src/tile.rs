@@ -135,7 +135,9 @@ impl<'a> RowProducts<'a> {
                 8 if S::WIDE => rung!(8),
                 9 if S::WIDE => rung!(9),
                 10 if S::WIDE => rung!(10),
+                11 if S::WIDE && far => rung!(11, true),
                 11 if S::WIDE => rung!(11),
+                12 if S::WIDE && far => rung!(12, true),
                 _ if S::WIDE => rung!(12),
                 _ => {}
             }
@@ -228,7 +230,12 @@ fn rows_tile<S: Simd, const P: usize, const R: usize, const AHEAD: bool>(
         return acc;
     }
     let done = if S::WIDE { 0 } else { add_runs::<S, P, R, AHEAD>(s, panels, rows, &mut acc) };
+    // Whole runs have asked for theirs.
+    let next = rows.last().and_then(|row| row.last()).filter(|_| S::WIDE && AHEAD);
     for k in done..depth {
+        if let Some(next) = next {
+            prefetch(next, k * R / LANES);
+        }
         let mut weights = [s.splat(0.0); P];
         for (weight, panel) in weights.iter_mut().zip(&panels) {
             *weight = s.load(&panel[k]);
