@@ -16,14 +16,15 @@ const LARGE: usize = 4 << 20;
 /// How many bytes of larger ones stay in memory.
 const IN_MEMORY: usize = 96 << 20;
 
-/// The least size of a page; every map begins at a multiple of it.
-const LEAST_PAGE: usize = 4096;
+/// What needs a greater alignment than numbers and look-ups do is the working memory of a training step, the kernel's
+/// `Lanes`: it does not grow with the data, is written all the time, and stays in memory.
+const GREATEST_ALIGNMENT: usize = 16;
 
 /// The program's allocator. Blocks of 4 MiB and more stay in memory until they take 96 MiB together. Further ones lie in temporary
 /// files without a name, mapped, which the system writes out when it needs the memory for something else.
 ///
 /// So what grows with a data set — ids, labels, the order of an epoch, vectors that stand in JSON — ends at the disk,
-/// not at the memory. The files are in `TMPDIR`, or else in `/var/tmp`; where they cannot be made, or the disk is full, blocks
+/// not at the memory; weights and moments stay there. The files are in `TMPDIR`, or else in `/var/tmp`; where they cannot be made, or the disk is full, blocks
 /// lie in memory as usual.
 #[derive(Debug)]
 pub struct Spilling {
@@ -70,7 +71,7 @@ impl Spilling {
 
 /// Whether a block is a map of its own. It follows from the layout alone, so a block is given back to where it came from.
 fn is_large(layout: Layout) -> bool {
-    layout.size() >= LARGE && layout.align() <= LEAST_PAGE
+    layout.size() >= LARGE && layout.align() <= GREATEST_ALIGNMENT
 }
 
 #[allow(unsafe_code, reason = "an allocator is unsafe by its interface")]
@@ -249,6 +250,19 @@ mod tests {
         }
         drop(block);
         assert_eq!(memory.taken.into_inner(), 0);
+    }
+
+    #[test]
+    fn the_working_memory_of_a_step_stays_where_it_was() {
+        let memory = spilling(|| unreachable!("no file is wanted"));
+        // SAFETY: the size is not 0; the block is given back with its layout.
+        unsafe {
+            let layout = Layout::array::<query_adapter::Lanes>(5 * LARGE / 64).expect("a layout");
+            let block = memory.alloc(layout);
+            assert!(!block.is_null());
+            assert_eq!(memory.taken.load(Ordering::Relaxed), 0);
+            memory.dealloc(block, layout);
+        }
     }
 
     #[test]
