@@ -52,6 +52,10 @@ FAULTS = {
         "kernel/src/tile.rs", "        let mut done = rows.start;", "        let mut done = rows.start + usize::from(rows.start > 0);"),
     "columns behind the last whole run of four left out": (
         "kernel/src/tile.rs", "    for k in done..depth {", "    for k in done..depth / RUN * RUN {"),
+    "the best documents not looked for where there is room": (
+        "kernel/src/retrieve.rs", "held.select_nth_unstable_by(last, Found::best_first);", "_ = last;"),
+    "the order of documents held lost": (
+        "kernel/src/retrieve.rs", "        self.rise(self.len, found);\n        self.len += 1;", "        self.len += 1;"),
     "columns behind the last whole run left out": (
         "kernel/src/train/update.rs", "            acc = more_rows(s, rest, query_rest, acc);", "            let _ = (rest, query_rest);"),
     "sixteen columns updated twice": (

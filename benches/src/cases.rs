@@ -175,6 +175,8 @@ pub struct Search {
 impl Search {
     /// Documents scored at a time.
     const BLOCK: usize = 256;
+    /// For so many documents there is room.
+    const ROOM: usize = 2 * DEPTH;
 
     /// A search among `documents` documents of `dim` elements.
     ///
@@ -191,7 +193,7 @@ impl Search {
             order: (0..).take(documents).collect(),
             panel: vec![Lanes::ZERO; panel_len(LANES, dim)],
             scores: vec![Lanes::ZERO; Self::BLOCK],
-            found: vec![Found::default(); LANES * DEPTH],
+            found: vec![Found::default(); LANES * Self::ROOM],
         })
     }
 
@@ -202,7 +204,8 @@ impl Search {
     pub fn run(&mut self) -> Result<(), Error> {
         let Self { level, dim, queries, documents, order, panel, scores, found } = self;
         normalize_queries(*level, queries, *dim, panel)?;
-        let mut best: Vec<_> = found.chunks_mut(DEPTH).map(TopK::new).collect();
+        let mut best: Vec<_> =
+            found.chunks_mut(Self::ROOM).map(|room| TopK::with_room(room, DEPTH)).collect();
         let blocks = documents.chunks(Self::BLOCK * *dim).zip(order.chunks(Self::BLOCK));
         for ((documents, order), first) in blocks.zip((0..).step_by(Self::BLOCK)) {
             let scores = scores.get_mut(..order.len()).unwrap_or_default();

@@ -25,9 +25,8 @@ const TILE_ROWS: usize = 2 * LANES;
 /// Bytes of a block of documents, which should stay in the cache while all queries of a piece go over it.
 const BLOCK_BYTES: usize = 128 << 10;
 
-/// Of a corpus with up to so many times the documents that are wanted all are held, and the best chosen at the end: cheaper
-/// than to put each good one in place of the worst so far.
-const MOST_HELD: usize = 4;
+/// A search has room for so many times the documents that are wanted. More empties caches sooner than it saves sorting.
+const ROOM: usize = 2;
 
 /// A corpus with its vectors normalised, ready to be searched. Clones share the vectors.
 #[derive(Clone, Debug)]
@@ -216,10 +215,11 @@ impl Index {
     ) -> Result<(), Failure> {
         let count = self.documents.len();
         let depth = (DEPTH + usize::from(self.rules.ignore_self)).min(count);
-        let held = if count <= MOST_HELD * depth { count } else { depth };
+        let room = count.min(ROOM * depth);
         let mut found = core::mem::take(&mut workspace.found);
-        found.resize(rows * held, Found::default());
-        let mut best: Vec<TopK<'_>> = found.chunks_exact_mut(held).map(TopK::new).collect();
+        found.resize(rows * room, Found::default());
+        let mut best: Vec<TopK<'_>> =
+            found.chunks_exact_mut(room).map(|room| TopK::with_room(room, depth)).collect();
         self.score_blocks(task, adapter, first, rows, workspace, |start, here, scores| {
             let order = &self.byte_ranks[start..start + here];
             // Documents are counted in 32 bits.
@@ -230,7 +230,7 @@ impl Index {
             Ok(())
         })?;
         for (query, best) in (first..).zip(best) {
-            let best = best.into_best(depth);
+            let best = best.into_sorted();
             let itself =
                 self.rules.ignore_self.then(|| task.corpus().index_of(task.query(query).id)).flatten();
             match best.iter().position(|found| Some(found.document) == itself) {

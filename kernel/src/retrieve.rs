@@ -132,12 +132,22 @@ impl Found {
         // Without a branch: which of two documents is better cannot be foretold.
         (self.score > other.score) | ((self.score == other.score) & (self.order < other.order))
     }
+
+    #[cfg(feature = "std")]
+    fn best_first(a: &Self, b: &Self) -> Ordering {
+        match (a.is_before(b), b.is_before(a)) {
+            (true, _) => Ordering::Less,
+            (_, true) => Ordering::Greater,
+            _ => Ordering::Equal,
+        }
+    }
 }
 
-/// The best documents offered so far, at most as many as fit the caller's storage.
+/// The best documents offered so far, at most as many as are wanted.
 ///
 /// What it holds depends on the set of documents offered alone, not on their sequence, as long as no two have the same
-/// score and place. Offering costs a comparison, and a logarithm of the capacity when the document enters.
+/// score and place. Offering costs a comparison, and a logarithm of the capacity when the document enters; less if there is
+/// [room](Self::with_room) to spare.
 ///
 /// ```
 /// use query_adapter::{Found, TopK};
@@ -152,24 +162,40 @@ impl Found {
 /// ```
 #[derive(Debug)]
 pub struct TopK<'a> {
-    /// The first `len` are a heap: no parent is before its child, so the first is the worst.
+    /// The first `len` are held. If there is no more room than documents are wanted, they are a heap: no parent is before its child, so
+    /// the first is the worst. Otherwise they are as they came, but for the best when it was last full, which stand in front, the
+    /// worst of them first.
     storage: &'a mut [Found],
     len: usize,
+    /// How many are wanted, at most `storage.len()`.
+    count: usize,
+    /// Whether there was no room left once.
+    been_full: bool,
 }
 
 impl<'a> TopK<'a> {
     /// Holds nothing yet; `storage` decides how many it may hold, and its contents do not matter.
     #[must_use]
     pub const fn new(storage: &'a mut [Found]) -> Self {
-        Self { storage, len: 0 }
+        let count = storage.len();
+        Self { storage, len: 0, count, been_full: count == 0 }
+    }
+
+    /// Wants the best `count`, or as many as fit `storage`. With the feature `std` room for more makes it faster: documents that
+    /// enter fill it and are then sorted out together, instead of each taking the place of the worst. Twice `count` is enough.
+    #[must_use]
+    pub fn with_room(storage: &'a mut [Found], count: usize) -> Self {
+        let count = count.min(storage.len());
+        let room = if cfg!(feature = "std") && count > 0 { storage.len() } else { count };
+        Self { storage: storage.get_mut(..room).unwrap_or_default(), len: 0, count, been_full: count == 0 }
     }
 
     /// The score below which no document enters: −∞ as long as there is room.
     #[must_use]
     pub fn threshold(&self) -> f32 {
-        match self.storage.first() {
-            Some(worst) if self.len == self.storage.len() => worst.score,
-            Some(_) => f32::NEG_INFINITY,
+        match self.worst() {
+            Some(worst) => worst.score,
+            None if self.count > 0 => f32::NEG_INFINITY,
             None => f32::INFINITY,
         }
     }
@@ -179,57 +205,93 @@ impl<'a> TopK<'a> {
     /// # Errors
     /// [`Error::NotFinite`] for a score that is NaN, which is neither better nor worse than any other; `row` is the
     /// document.
+    #[cfg_attr(feature = "std", inline)]
     pub fn offer(&mut self, found: Found) -> Result<(), Error> {
         if found.score.is_nan() {
             return Err(Error::NotFinite { what: "score", row: found.document as usize });
         }
-        if self.len < self.storage.len() {
+        if self.worst().is_some_and(|worst| !found.is_before(worst)) {
+            return Ok(());
+        }
+        if !self.has_room() {
+            self.put_in_heap(found);
+        } else if let Some(place) = self.storage.get_mut(self.len) {
+            // Field by field: an element is not put together in memory first.
+            place.score = found.score;
+            place.order = found.order;
+            place.document = found.document;
             self.len += 1;
-            self.rise(self.len - 1, found);
-        } else if self.storage.first().is_some_and(|worst| found.is_before(worst)) {
-            self.replace_worst(found);
+            if self.len == self.storage.len() {
+                self.drop_surplus();
+                self.been_full = true;
+            }
         }
         Ok(())
     }
 
     /// The documents held, the best first.
     #[must_use]
-    pub fn into_sorted(self) -> &'a [Found] {
-        let held = self.len;
-        self.into_best(held)
+    pub fn into_sorted(mut self) -> &'a [Found] {
+        self.drop_surplus();
+        self.sort();
+        self.storage.get(..self.len).unwrap_or_default()
     }
 
-    /// The best `count` of the documents held, or all if there are fewer, the best first. Where few more are offered than are
-    /// wanted, it is cheaper to hold them all until now than to put each good one in place of the worst.
+    /// Whether there is room for more than are wanted.
+    const fn has_room(&self) -> bool {
+        cfg!(feature = "std") && self.count < self.storage.len()
+    }
+
+    /// What a document that enters must be before, if any: the worst of the best, as of when it was last looked for.
+    fn worst(&self) -> Option<&Found> {
+        self.storage.first().filter(|_| self.been_full)
+    }
+
+    /// Leaves the best `count`, the worst of them first.
     #[cfg(feature = "std")]
-    #[must_use]
-    pub fn into_best(self, count: usize) -> &'a [Found] {
-        let best_first = |a: &Found, b: &Found| match (a.is_before(b), b.is_before(a)) {
-            (true, _) => Ordering::Less,
-            (_, true) => Ordering::Greater,
-            _ => Ordering::Equal,
-        };
-        let held = self.storage.get_mut(..self.len).unwrap_or_default();
-        if count < held.len() {
-            held.select_nth_unstable_by(count, best_first);
+    #[inline(never)]
+    fn drop_surplus(&mut self) {
+        if let Some(held) = self.storage.get_mut(..self.len).filter(|_| self.count < self.len)
+            && let Some(last) = self.count.checked_sub(1)
+        {
+            held.select_nth_unstable_by(last, Found::best_first);
+            held.swap(0, last);
+            self.len = self.count;
         }
-        let best = held.get_mut(..count.min(self.len)).unwrap_or_default();
-        best.sort_unstable_by(best_first);
-        best
     }
 
-    /// The best `count` of the documents held, or all if there are fewer, the best first.
+    /// There is none.
     #[cfg(not(feature = "std"))]
-    #[must_use]
-    pub fn into_best(mut self, count: usize) -> &'a [Found] {
+    fn drop_surplus(&mut self) {}
+
+    #[cfg(feature = "std")]
+    fn sort(&mut self) {
+        self.storage.get_mut(..self.len).unwrap_or_default().sort_unstable_by(Found::best_first);
+    }
+
+    /// The standard sort is faster, and larger than a device's whole search.
+    #[cfg(not(feature = "std"))]
+    fn sort(&mut self) {
         let held = self.len;
-        // The worst of those that are left goes behind them. The standard sort is faster, and larger than a device's whole search.
+        // The worst of those that are left goes behind them.
         while let Some([worst, .., last]) = self.storage.get_mut(..self.len) {
             let displaced = core::mem::replace(last, *worst);
             self.len -= 1;
             self.replace_worst(displaced);
         }
-        self.storage.get(..count.min(held)).unwrap_or_default()
+        self.len = held;
+    }
+
+    /// Adds a document to the heap, if there is no room in place of the worst.
+    #[cfg_attr(feature = "std", inline(never))]
+    fn put_in_heap(&mut self, found: Found) {
+        if self.been_full {
+            self.replace_worst(found);
+            return;
+        }
+        self.rise(self.len, found);
+        self.len += 1;
+        self.been_full = self.len == self.storage.len();
     }
 
     /// Puts a document in place of the worst.
@@ -317,7 +379,10 @@ fn offer_panel<S: Simd>(
             let place = column.0.get(lane).zip(best.get_mut(lane)).zip(thresholds.0.get_mut(lane));
             if let Some(((&score, best), threshold)) = place {
                 best.offer(Found { score, order, document })?;
-                *threshold = best.threshold();
+                // A vector is not read at once where a part of it has just been written.
+                if *threshold < best.threshold() {
+                    *threshold = best.threshold();
+                }
             }
         }
     }
@@ -345,4 +410,38 @@ pub fn reference_top_k(scores: &[f32], order: &[u32], best: &mut [Found]) -> usi
         last = next;
     }
     best.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With and without the standard sort; `bit_identity` has every level and any scores.
+    #[test]
+    fn the_best_are_the_defined_ones_with_room_and_without() {
+        // Scores that repeat, and places in another order than the documents'.
+        let scores: [f32; 60] = core::array::from_fn(|d| ((d * 37 % 60) / 3) as f32 - 8.0);
+        let mut order = [0; 60];
+        order.iter_mut().zip(0..).for_each(|(place, d): (_, u32)| *place = (d * 7 + 5) % 60);
+        for (offered, count, room) in [
+            (60, 5, 5),
+            (60, 5, 6),
+            (60, 5, 10),
+            (60, 20, 60),
+            (7, 20, 20),
+            (20, 20, 20),
+            (60, 1, 1),
+            (60, 0, 4),
+        ] {
+            let mut storage = [Found { score: 9.0, order: 0, document: 99 }; 60];
+            let mut best = TopK::with_room(&mut storage[..room], count);
+            for ((document, &score), &order) in (0..).zip(&scores[..offered]).zip(&order) {
+                best.offer(Found { score, order, document }).unwrap();
+                assert!(count > 0 || best.threshold() == f32::INFINITY);
+            }
+            let mut expected = [Found::default(); 60];
+            let held = reference_top_k(&scores[..offered], &order[..offered], &mut expected[..count]);
+            assert_eq!(best.into_sorted(), &expected[..held], "{offered} {count} {room}");
+        }
+    }
 }

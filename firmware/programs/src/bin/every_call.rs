@@ -201,9 +201,10 @@ fn retrieval(buffers: &mut Buffers) -> Result<(), Error> {
     normalize_queries(level(), part(query), any(), part(queries))?;
     score_documents(level(), part(queries), part(documents), any(), part(scores))?;
     cosine_scores(level(), part(query), part(documents), any(), part(queries), part(scores))?;
-    let (mut best, mut other) = found
-        .split_at_mut_checked(any())
-        .map_or_else(|| (TopK::new(&mut []), TopK::new(&mut [])), |(a, b)| (TopK::new(a), TopK::new(b)));
+    let (mut best, mut other) = found.split_at_mut_checked(any()).map_or_else(
+        || (TopK::new(&mut []), TopK::new(&mut [])),
+        |(a, b)| (TopK::new(a), TopK::with_room(b, any())),
+    );
     best.offer(Found { score: any(), order: any(), document: any() })?;
     search(level(), part(query), DocumentPanels::F32(part(wide)), any(), Some(order), &mut best)?;
     search(level(), part(query), DocumentPanels::F16(half), any(), None, &mut best)?;
@@ -212,7 +213,7 @@ fn retrieval(buffers: &mut Buffers) -> Result<(), Error> {
     let mut both = [best, other];
     offer_block(level(), part(scores), order, any(), part(&mut both))?;
     let [sorted, few] = both;
-    black_box((sorted.threshold(), sorted.into_sorted(), few.into_best(any())));
+    black_box((sorted.threshold(), sorted.into_sorted(), few.into_sorted()));
     Ok(())
 }
 
