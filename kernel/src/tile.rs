@@ -253,6 +253,9 @@ fn rows_tile<S: Simd, const P: usize, const R: usize, const AHEAD: bool>(
 /// How many columns one turn of a loop multiplies, but for wide tiles, whose rows have too many addresses for that.
 const RUN: usize = 4;
 
+/// For how many turns of that loop rows are asked for at a time.
+const TURNS: usize = 8;
+
 /// Goes on with the chains of a tile by whole runs of columns; returns how many columns those are. Taken one by one they are a
 /// third more instructions, which count where somebody else has the other half of a core.
 #[inline(always)]
@@ -275,22 +278,26 @@ fn add_runs<S: Simd, const P: usize, const R: usize, const AHEAD: bool>(
     if panel_runs.iter().any(|panel| panel.len() != runs) || row_runs.iter().any(|row| row.len() != runs) {
         return 0;
     }
-    // As much of the next tile's rows as a turn reads of this one's.
-    let lines = (R * RUN * size_of::<f32>()).div_ceil(size_of::<Lanes>());
-    let next = row_runs.last().and_then(|row| row.last());
-    for run in 0..runs {
-        if let Some(next) = next.filter(|_| AHEAD) {
-            (0..lines).for_each(|line| prefetch(next, run * R * RUN / LANES + line));
+    let next = row_runs.last().and_then(|row| row.last()).filter(|_| AHEAD);
+    let turns = if AHEAD { TURNS } else { runs.max(1) };
+    for first in (0..runs).step_by(turns) {
+        // As much of the next tile's rows as these turns read of this one's, and outside of their loop: in it one instruction that
+        // is not arithmetic sends chains through memory.
+        if let Some(next) = next {
+            let line = |run: usize| run * R * RUN / LANES;
+            (line(first)..line(first + turns)).for_each(|line| prefetch(next, line));
         }
-        for k in 0..RUN {
-            let mut weights = [s.splat(0.0); P];
-            for (weight, panel) in weights.iter_mut().zip(&panel_runs) {
-                *weight = s.load(&panel[run][k]);
-            }
-            for (r, row) in row_runs.iter().enumerate() {
-                let scalar = s.splat(row[run][k]);
-                for (chains, weight) in acc.iter_mut().zip(weights) {
-                    chains[r] = s.fma(weight, scalar, chains[r]);
+        for run in first..runs.min(first + turns) {
+            for k in 0..RUN {
+                let mut weights = [s.splat(0.0); P];
+                for (weight, panel) in weights.iter_mut().zip(&panel_runs) {
+                    *weight = s.load(&panel[run][k]);
+                }
+                for (r, row) in row_runs.iter().enumerate() {
+                    let scalar = s.splat(row[run][k]);
+                    for (chains, weight) in acc.iter_mut().zip(weights) {
+                        chains[r] = s.fma(weight, scalar, chains[r]);
+                    }
                 }
             }
         }
