@@ -54,6 +54,8 @@ FAULTS = {
         "kernel/src/tile.rs", "    for k in done..depth {", "    for k in done..depth / RUN * RUN {"),
     "the best documents not looked for where there is room": (
         "kernel/src/retrieve.rs", "held.select_nth_unstable_by(last, Found::best_first);", "_ = last;"),
+    "documents from afar begin their sums anew": (
+        "kernel/src/train/candidates.rs", "let begun = self.begun || at > 0;", "let begun = self.begun || (at > 0 && !far);"),
     "the order of documents held lost": (
         "kernel/src/retrieve.rs", "        self.rise(self.len, found);\n        self.len += 1;", "        self.len += 1;"),
     "columns behind the last whole run left out": (

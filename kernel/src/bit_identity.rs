@@ -742,6 +742,14 @@ fn steps_with_more_candidates_than_are_added_together() {
     }
 }
 
+/// Documents beyond what is taken to be in a cache, in several parts and in one.
+#[test]
+fn steps_with_documents_from_afar() {
+    for (rows, candidates, out_dim) in [(16, 135, 500), (18, 131, 501), (3, 1700, 40)] {
+        check_steps(Case { rows, candidates, in_dim: 9, out_dim, masked: true, ..BASE });
+    }
+}
+
 /// Threads are more than panels of queries: they share each by candidates and by columns.
 #[test]
 fn steps_with_threads_that_share_a_panel_of_queries() {

@@ -5,7 +5,7 @@ use super::Shape;
 use super::team::{Phase, split};
 use crate::cross_entropy::{PanelRows, SoftmaxState, sweep_gradients};
 use crate::lanes::{LANES, Lanes, flat_mut};
-use crate::simd::{Level, dispatch};
+use crate::simd::{Level, dispatch, prefetch};
 use crate::tile::{RowProducts, accumulate_columns};
 use crate::transpose::pack_columns;
 
@@ -16,7 +16,11 @@ const DOCUMENTS: usize = 128;
 /// Up to so many components documents are in the second-level cache of any processor where they have just been gathered.
 const HELD: usize = 1 << 16;
 
-/// The length of a tile of such documents, of `block` at a time.
+/// Components of documents that are not, whose gradients are added together: they have room beside those behind them, which are on
+/// their way meanwhile.
+const FAR: usize = 1 << 14;
+
+/// The length of a tile of documents, of `block` at a time.
 pub(super) const fn document_tile_len(block: usize) -> usize {
     if block < DOCUMENTS { block } else { DOCUMENTS }
 }
@@ -143,19 +147,30 @@ impl Phase for Columns<'_> {
         )
     }
 
-    /// Of some documents at a time, sixteen columns for all panels.
+    /// Of some documents at a time, sixteen columns for all panels. Those behind them are asked for meanwhile, one after the other: what
+    /// sixteen columns are made of lies too far apart for the processor to go ahead by itself.
     fn run(self) {
         let Self { shape: Shape { out_dim, block, level, .. }, first, width, d_output, .. } = self;
-        let most = self.tile.len().min(DOCUMENTS);
+        let far = self.documents.len() > HELD;
+        let most = if far { (FAR / out_dim.max(1)).clamp(LANES, DOCUMENTS) } else { DOCUMENTS };
+        let most = most.min(self.tile.len());
+        let asked_at_a_time = (most * width).div_ceil(d_output.len().max(1));
         for (documents, at) in self.documents.chunks((most * out_dim).max(1)).zip((0..).step_by(most.max(1)))
         {
             let begun = self.begun || at > 0;
             let Some(tile) = self.tile.get_mut(..documents.len() / out_dim.max(1)) else { return };
+            let behind = self.documents.get((at + most) * out_dim..).filter(|_| far).unwrap_or_default();
+            let mut lines = behind
+                .chunks_exact(out_dim.max(1))
+                .flat_map(|row| row.get(first..first + width).unwrap_or_default().chunks(LANES));
             for column in (0..width).step_by(LANES) {
                 pack_columns(documents, out_dim, first + column, tile);
                 let panels =
                     d_output.chunks_exact_mut(width.max(1)).zip(self.d_scores.chunks_exact(block.max(1)));
                 for (d_output, d_scores) in panels {
+                    for line in lines.by_ref().take(asked_at_a_time) {
+                        line.first().into_iter().for_each(|line| prefetch(line, 0));
+                    }
                     let d_scores = d_scores.get(at..).unwrap_or_default();
                     let columns = d_output.get_mut(column..width.min(column + LANES)).unwrap_or_default();
                     dispatch!(level, s => accumulate_columns(s, d_scores, tile, columns, begun));
