@@ -121,21 +121,22 @@ fn resampled_sum(values: &[f64], n: u32, mut stream: Generator) -> f64 {
 #[inline(always)]
 fn sums_abreast(values: &[f64], n: u32, mut streams: [Generator; ABREAST]) -> Option<[f64; ABREAST]> {
     // A sum of nothing is −0, which leaves every number as it is.
-    let (mut sums, mut least) = ([-0.0; ABREAST], [u64::MAX; ABREAST]);
+    let (mut sums, mut repeated) = ([-0.0; ABREAST], [0; ABREAST]);
+    let range = u64::from(n);
     for _ in 0..n {
-        // As `Generator::below` has it, but for the repetition. Loops, which are compiled with the instructions of the level.
+        // As `Generator::below` has it, but for the repetition. Plain loops over places: iterators are not always compiled with the
+        // instructions of the level.
         let mut products = [0; ABREAST];
-        for (product, stream) in products.iter_mut().zip(&mut streams) {
-            *product = (stream.next_u64() >> 32) * u64::from(n);
+        for i in 0..ABREAST {
+            products[i] = (streams[i].next_u64() >> 32) * range;
+            // The highest bit says that the low half is below `n`.
+            repeated[i] |= (products[i] & 0xffff_ffff).wrapping_sub(range);
         }
-        for (product, least) in products.iter().zip(&mut least) {
-            *least = (*least).min(product & 0xffff_ffff);
-        }
-        for (sum, product) in sums.iter_mut().zip(products) {
-            *sum += values[(product >> 32) as usize];
+        for i in 0..ABREAST {
+            sums[i] += values[(products[i] >> 32) as usize];
         }
     }
-    least.iter().all(|&least| least >= u64::from(n)).then_some(sums)
+    repeated.iter().all(|&repeated| repeated >> 63 == 0).then_some(sums)
 }
 
 /// The p-value, two-sided, of a paired randomisation test: how often the mean of the differences, each with a random sign,
