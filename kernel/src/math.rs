@@ -272,7 +272,7 @@ pub(crate) fn ln_lanes<S: Simd>(s: S, x: &Lanes) -> Lanes {
 }
 
 #[cfg(test)]
-#[expect(clippy::cast_possible_truncation, reason = "lane numbers")]
+#[allow(clippy::cast_possible_truncation, reason = "lane numbers")]
 mod tests {
     use super::*;
 
