@@ -23,7 +23,6 @@ impl Lanes {
 }
 
 /// The same memory as plain `f32` values, sixteen to a [`Lanes`].
-#[cfg(feature = "train")]
 #[inline(always)]
 pub(crate) fn flat(lanes: &[Lanes]) -> &[f32] {
     // Sizes and alignment always fit this way round; the empty slice is never taken.

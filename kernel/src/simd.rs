@@ -54,8 +54,8 @@ pub(crate) trait Simd: Copy {
     fn bits(self, mask: Self::Mask) -> u16;
     /// `if mask { a } else { b }`.
     fn select(self, mask: Self::Mask, a: Self::F32, b: Self::F32) -> Self::F32;
-    /// `(a0, b0, a1, b1, …, a7, b7)` and `(a8, b8, …, a15, b15)`.
-    fn interleave(self, a: Self::F32, b: Self::F32) -> (Self::F32, Self::F32);
+    /// Value `j` of row `i` becomes lane `i` of column `j`, for as many columns as there are, up to sixteen.
+    fn transpose(self, rows: [&[f32; LANES]; LANES], columns: &mut [Lanes]);
     /// With `n = bits(rounded) − magic`: the factors `2^(n >> 1)` and `2^(n − (n >> 1))`.
     fn split_power_of_two(self, rounded: Self::F32, magic: i32) -> (Self::F32, Self::F32);
 
@@ -250,15 +250,10 @@ impl Simd for Scalar {
         out
     }
     #[inline]
-    fn interleave(self, a: Self::F32, b: Self::F32) -> (Self::F32, Self::F32) {
-        let (mut low, mut high) = (a, b);
-        for (i, (x, y)) in a.into_iter().zip(b).enumerate() {
-            let half = if i < LANES / 2 { &mut low } else { &mut high };
-            let at = 2 * (i % (LANES / 2));
-            half[at] = x;
-            half[at + 1] = y;
+    fn transpose(self, rows: [&[f32; LANES]; LANES], columns: &mut [Lanes]) {
+        for (column, j) in columns.iter_mut().zip(0..LANES) {
+            column.0 = rows.map(|row| row[j]);
         }
-        (low, high)
     }
     #[inline]
     fn split_power_of_two(self, rounded: Self::F32, magic: i32) -> (Self::F32, Self::F32) {
@@ -283,12 +278,14 @@ macro_rules! vector_targets {
 }
 
 vector_targets! {
+    mod transpose;
     mod vector {
         use fearless_simd::{Bytes as _, Select as _, SimdBase as _, SimdFloat as _, SimdMask as _};
         use fearless_simd::{f32x16, i32x16, mask32x16};
 
         use super::Simd;
-        use crate::lanes::Lanes;
+        use super::transpose::{by_fours, in_registers};
+        use crate::lanes::{LANES, Lanes};
 
         /// A proof of `fearless_simd`'s that the processor has an instruction set; `FMA` says whether a fused multiply-add is
         /// in it.
@@ -361,8 +358,8 @@ vector_targets! {
                 mask.select(a, b)
             }
             #[inline(always)]
-            fn interleave(self, a: Self::F32, b: Self::F32) -> (Self::F32, Self::F32) {
-                a.interleave(b)
+            fn transpose(self, rows: [&[f32; LANES]; LANES], columns: &mut [Lanes]) {
+                if W { in_registers(self.0, rows, columns) } else { by_fours(self.0, rows, columns) }
             }
             #[inline(always)]
             fn split_power_of_two(self, rounded: Self::F32, magic: i32) -> (Self::F32, Self::F32) {

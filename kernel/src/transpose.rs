@@ -1,25 +1,10 @@
 //! Sixteen by sixteen: between rows along memory and rows in lanes.
 
-use crate::lanes::{LANES, Lanes};
+use crate::lanes::{LANES, Lanes, flat};
 use crate::simd::Simd;
 
-/// Transposes a block: lane `j` of vector `i` becomes lane `i` of vector `j`.
-///
-/// Four rounds of interleaving the upper half with the lower: each round rotates the eight index bits by one.
-#[inline(always)]
-fn transpose<S: Simd>(s: S, mut block: [S::F32; LANES]) -> [S::F32; LANES] {
-    for _ in 0..4 {
-        let mut next = block;
-        for (pair, i) in next.chunks_exact_mut(2).zip(0..LANES / 2) {
-            let (low, high) = s.interleave(block[i], block[i + LANES / 2]);
-            if let [a, b] = pair {
-                (*a, *b) = (low, high);
-            }
-        }
-        block = next;
-    }
-    block
-}
+/// What stands for a row that is not there.
+const NO_ROW: &[f32; LANES] = &Lanes::ZERO.0;
 
 /// Up to sixteen rows of `dim` values from column `first` on into the lanes of as many columns as `to` has, value by value
 /// and with no block in between. Lanes without a row become `+0`. Once in the program, however often it is called.
@@ -59,20 +44,20 @@ pub(crate) fn block_of_rows_to_panel<S: Simd>(
     if S::LANE_BY_LANE {
         return move_each(rows, dim, first, columns);
     }
-    let mut block = [s.splat(0.0); LANES];
-    for (vector, row) in block.iter_mut().zip(rows.chunks_exact(dim.max(1))) {
-        let Some(values) = row.get(first..) else { continue };
-        *vector = match values.first_chunk::<LANES>() {
-            Some(values) => s.load(&Lanes(*values)),
-            None => s.load(&padded(values)),
-        };
+    if first + LANES > dim {
+        let mut ends = [Lanes::ZERO; LANES];
+        pack_columns(rows, dim, first, &mut ends);
+        return block_to_lanes(s, &ends, columns);
     }
-    store(s, transpose(s, block), columns);
+    let mut block = [NO_ROW; LANES];
+    for (place, row) in block.iter_mut().zip(rows.chunks_exact(dim.max(1))) {
+        *place = row.get(first..).and_then(|values| values.first_chunk()).unwrap_or(NO_ROW);
+    }
+    s.transpose(block, columns);
 }
 
 /// Copies columns `first .. first + 16` of row-major rows of `dim` values, a [`Lanes`] per row, so that a product reads them
 /// one after the other. Columns past `dim` become `+0`.
-#[cfg(feature = "train")]
 pub(crate) fn pack_columns(rows: &[f32], dim: usize, first: usize, tile: &mut [Lanes]) {
     for (place, row) in tile.iter_mut().zip(rows.chunks_exact(dim.max(1))) {
         let values = row.get(first..).unwrap_or_default();
@@ -92,24 +77,16 @@ fn padded(values: &[f32]) -> Lanes {
 
 /// Brings up to sixteen vectors from `from` on into the lanes of `to`, which has up to sixteen columns. Lanes without a
 /// vector become `+0`.
-#[cfg(feature = "train")]
 #[inline(always)]
 pub(crate) fn block_to_lanes<S: Simd>(s: S, from: &[Lanes], to: &mut [Lanes]) {
     if S::LANE_BY_LANE {
-        return move_each(crate::lanes::flat(from), LANES, 0, to);
+        return move_each(flat(from), LANES, 0, to);
     }
-    let mut block = [s.splat(0.0); LANES];
-    for (vector, lanes) in block.iter_mut().zip(from) {
-        *vector = s.load(lanes);
+    let mut block = [NO_ROW; LANES];
+    for (place, lanes) in block.iter_mut().zip(from) {
+        *place = &lanes.0;
     }
-    store(s, transpose(s, block), to);
-}
-
-#[inline(always)]
-fn store<S: Simd>(s: S, block: [S::F32; LANES], to: &mut [Lanes]) {
-    for (place, vector) in to.iter_mut().zip(block) {
-        *place = s.to_lanes(vector);
-    }
+    s.transpose(block, to);
 }
 
 #[cfg(all(test, feature = "std"))]
