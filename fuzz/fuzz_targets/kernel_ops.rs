@@ -71,7 +71,10 @@ fn forward(input: &mut Unstructured<'_>) -> Result<()> {
     adapter.copy_weight_to(&mut weight).expect("a buffer of the right size");
     adapter.copy_bias_to(&mut offsets).expect("a buffer of the right size");
     copy.set_weight(&weight).expect("a buffer of the right size");
-    assert_eq!(copy.set_bias(&offsets), if bias { Ok(()) } else { Err(Error::Setting { name: "bias" }) });
+    assert_eq!(
+        copy.set_bias(&offsets),
+        if bias { Ok(()) } else { Err(Error::Length { what: "bias", needed: 0, given: offsets.len() }) }
+    );
     assert_same(
         &row_major(copy.weight().as_lanes(), out_dim, cols),
         &row_major(&lanes, out_dim, cols),

@@ -5,6 +5,7 @@ use std::vec::Vec;
 
 use proptest::prelude::*;
 
+use crate::Error;
 use crate::adam::{Optimizer, OptimizerKind, OptimizerState, Update, update_lanes};
 use crate::cross_entropy::{
     Mask, MaskEntry, PanelRows, SoftmaxState, finish_sums, mask_of_panel, sweep_gradients, sweep_sums,
@@ -235,7 +236,9 @@ fn check_forward_of(
             let width = (out_dim - panel * LANES).min(LANES);
             assert_same(&lanes.0[..width], &expected[panel * LANES..][..width]);
         }
-        assert!(adapter.apply_panel(panels(out_dim), query).is_err());
+        let all = panels(out_dim);
+        let missing = Error::Length { what: "panel", needed: all + 1, given: all };
+        assert_eq!(adapter.apply_panel(all, query), Err(missing));
     }
 }
 

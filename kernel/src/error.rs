@@ -63,11 +63,11 @@ pub enum Error {
     },
     /// The weights of the batch sum to zero or overflow.
     TotalWeight,
-    /// A value which must be finite is not; nothing was changed.
+    /// A value which must be finite is not.
     NotFinite {
         /// Which quantity.
         what: &'static str,
-        /// The row it belongs to, or 0 for quantities of the whole batch.
+        /// Its row, or its place where it is one of a vector's; 0 for quantities of the whole batch.
         row: usize,
     },
     /// The gradient is so large that the second moment could overflow; nothing was changed.
@@ -173,7 +173,7 @@ impl fmt::Display for Error {
                 f.write_str("the weights of the batch do not sum to a positive finite number")
             }
             Self::NotFinite { what, row } => {
-                write!(f, "{what} of row {row} is not finite; nothing was changed")
+                write!(f, "{what} is not finite (row {row})")
             }
             Self::GradientTooLarge => {
                 f.write_str("the gradient is too large for the optimiser; nothing was changed")

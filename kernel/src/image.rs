@@ -1,7 +1,7 @@
 //! The adapter file: a 64-byte header, metadata, and the weights exactly as the kernel computes with them.
 //!
 //! An *image* is the whole file as bytes: in flash, in a memory map, in a received message. The format is written down
-//! for other languages in `docs/adapter-format.md`; every change there is a new [`VERSION`].
+//! for other languages in `docs/adapter-format.md`; it says which changes are a new [`VERSION`].
 //!
 //! - [`Image::view`] borrows the weights where they lie, without a copy and without touching them. It needs bytes at
 //!   a multiple of 64.

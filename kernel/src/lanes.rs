@@ -125,7 +125,7 @@ impl<S: AsRef<[Lanes]>> PanelMatrix<S> {
             return Ok(());
         }
         for (panel, rows) in
-            self.storage.as_ref().chunks_exact(self.cols).zip(out.chunks_mut((LANES * self.cols).max(1)))
+            self.storage.as_ref().chunks_exact(self.cols).zip(out.chunks_mut(LANES.saturating_mul(self.cols)))
         {
             for (lane, row) in rows.chunks_exact_mut(self.cols).enumerate() {
                 for (value, column) in row.iter_mut().zip(panel) {
@@ -188,7 +188,7 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> PanelMatrix<S> {
         let cols = self.cols;
         self.fill_zero();
         for (panel, rows) in
-            self.storage.as_mut().chunks_exact_mut(cols).zip(values.chunks((LANES * cols).max(1)))
+            self.storage.as_mut().chunks_exact_mut(cols).zip(values.chunks(LANES.saturating_mul(cols)))
         {
             for (lane, row) in rows.chunks_exact(cols).enumerate() {
                 for (column, &value) in panel.iter_mut().zip(row) {
@@ -230,7 +230,7 @@ mod with_nalgebra {
     }
 
     impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> PanelMatrix<S> {
-        /// Reads all elements from a nalgebra matrix or view of the same shape.
+        /// Reads all elements from a nalgebra matrix or view of the same shape, and zeroes the padding.
         ///
         /// # Errors
         /// [`Error::Length`] when the number of rows or columns differs; the matrix is as before.
@@ -240,6 +240,7 @@ mod with_nalgebra {
         ) -> Result<(), Error> {
             check_len("rows of the nalgebra matrix", self.rows, values.nrows())?;
             check_len("columns of the nalgebra matrix", self.cols, values.ncols())?;
+            self.fill_zero();
             for (col, column) in values.column_iter().enumerate() {
                 for (row, &value) in column.iter().enumerate() {
                     self.set(row, col, value);
@@ -295,6 +296,9 @@ mod tests {
             Error::Length { what: "row-major matrix", needed: 4, given: 3 }
         );
         assert_eq!(panel_len(usize::MAX, usize::MAX), usize::MAX);
+        assert_eq!(crate::linear_len(usize::MAX, 1, true), usize::MAX);
+        let mut none = PanelMatrix::new(0, usize::MAX, []).unwrap();
+        assert_eq!((none.copy_from_row_major(&[]), none.copy_to_row_major(&mut [])), (Ok(()), Ok(())));
     }
 
     #[test]
@@ -315,9 +319,11 @@ mod tests {
     fn copies_from_and_to_nalgebra_views() {
         let source = nalgebra::SMatrix::<f32, 19, 7>::from_fn(|r, c| (r * 100 + c) as f32);
         let view = source.view((1, 2), (18, 4));
-        let mut matrix = PanelMatrix::new(18, 4, vec![Lanes::ZERO; panel_len(18, 4)]).unwrap();
+        let used = vec![Lanes([7.0; LANES]); panel_len(18, 4)];
+        let mut matrix = PanelMatrix::new(18, 4, used).unwrap();
         matrix.copy_from_nalgebra(&view).unwrap();
         assert_eq!(matrix.get(17, 3), Some(1805.0));
+        assert_eq!(matrix.as_lanes()[7].0[2..], [0.0; 14], "padding");
         let mut target = nalgebra::SMatrix::<f32, 18, 4>::zeros();
         matrix.copy_to_nalgebra(&mut target).unwrap();
         assert_eq!(target, view);

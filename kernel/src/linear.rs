@@ -1,16 +1,16 @@
 //! The dense adapter: `q' = W q + b`.
 
 use crate::error::Error;
-use crate::lanes::{LANES, Lanes, MAX_DIM, PanelMatrix, check_dim, check_len, flat_mut, panel_len, panels};
+use crate::lanes::{LANES, Lanes, PanelMatrix, check_dim, check_len, flat_mut, panel_len, panels};
 use crate::math;
 use crate::simd::{Level, Scalar, Simd as _, check_subnormals};
 use crate::tile::{AT_A_TIME, RowProducts};
 use crate::transform::Transform;
 
-/// How many [`Lanes`] the weight of a dense adapter takes; the bias, if any, is its last column.
+/// How many [`Lanes`] the weight of a dense adapter takes; the bias, if any, is its last column. Saturates as [`panel_len`] does.
 #[must_use]
 pub const fn linear_len(in_dim: usize, out_dim: usize, bias: bool) -> usize {
-    panel_len(out_dim, in_dim + bias as usize)
+    panel_len(out_dim, in_dim.saturating_add(bias as usize))
 }
 
 /// A dense adapter over storage of the caller's: `[Lanes; N]`, `&'static [Lanes]` in flash, `Vec<Lanes>`.
@@ -110,7 +110,7 @@ impl<S: AsRef<[Lanes]>> Linear<S> {
         Ok(())
     }
 
-    /// Sixteen outputs, rows `16 panel .. 16 panel + 15`, of one query; rows past `out_dim` are `+0`.
+    /// Sixteen outputs, rows `16 panel .. 16 panel + 15`, of one query; rows past `out_dim` are `+0` if the query is finite.
     ///
     /// # Errors
     /// [`Error::Length`] when `query` has not `in_dim` elements or there is no such panel.
@@ -121,7 +121,11 @@ impl<S: AsRef<[Lanes]>> Linear<S> {
             .checked_mul(stride)
             .and_then(|start| self.weight.as_lanes().get(start..))
             .and_then(|rest| rest.get(..stride))
-            .ok_or(Error::Length { what: "panel", needed: panels(self.out_dim()), given: panel })?;
+            .ok_or(Error::Length {
+                what: "panel",
+                needed: panel.saturating_add(1),
+                given: panels(self.out_dim()),
+            })?;
         Ok(apply_columns(self.level, columns, self.in_dim, self.bias, query))
     }
 
@@ -166,7 +170,7 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Linear<S> {
     ) -> Result<Self, Error> {
         let mut adapter = Self::from_lanes(in_dim, out_dim, bias, storage, level)?;
         adapter.weight.fill_zero();
-        for i in 0..in_dim.min(out_dim).min(MAX_DIM) {
+        for i in 0..in_dim.min(out_dim) {
             adapter.weight.set(i, i, 1.0);
         }
         Ok(adapter)
@@ -189,12 +193,9 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Linear<S> {
     /// Reads the bias: `out_dim` values.
     ///
     /// # Errors
-    /// [`Error::Setting`] when the adapter has none, [`Error::Length`] when `values` has another length.
+    /// [`Error::Length`] when `values` has another length; an adapter without a bias takes none.
     pub fn set_bias(&mut self, values: &[f32]) -> Result<(), Error> {
-        if !self.bias {
-            return Err(Error::Setting { name: "bias" });
-        }
-        check_len("bias", self.out_dim(), values.len())?;
+        check_len("bias", if self.bias { self.out_dim() } else { 0 }, values.len())?;
         for (r, &value) in values.iter().enumerate() {
             self.weight.set(r, self.in_dim, value);
         }

@@ -4,6 +4,9 @@
 //! The scalar functions are the definitions; the lane versions below them are the same sequences sixteen at a time.
 //! This is the only file that names libm.
 
+#[cfg(all(target_arch = "x86", not(target_feature = "sse2")))]
+compile_error!("the x87 unit rounds to other bits: build for a target with SSE2");
+
 #[cfg(feature = "train")]
 use crate::lanes::Lanes;
 #[cfg(feature = "train")]
@@ -173,7 +176,7 @@ const COS_POLY: [f32; 4] = [-4.934_802, 4.058_707_7, -1.335_058_5, 0.231_429_55]
 /// `sin(πx) / x` in powers of x², for 0 ≤ x ≤ ¼.
 const SIN_POLY: [f32; 5] = [core::f32::consts::PI, -5.167_712_7, 2.550_162_6, -0.599_202_1, 0.081_001_855];
 
-/// `cos(πx)` for 0 ≤ x ≤ 1, absolute error at most 2⁻²³; outside that range the argument is clamped.
+/// `cos(πx)` for 0 ≤ x ≤ 1, absolute error at most 2⁻²³; outside that range the argument is clamped, and NaN counts as 0.
 ///
 /// Used by the cosine schedule.
 #[must_use]

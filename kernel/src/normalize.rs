@@ -39,7 +39,7 @@ pub(crate) fn normalize_backward_panel<S: Simd>(
 
 /// Divides each row of `rows` (row-major, `dim` values each) by `max(NORM_FLOOR, ‖row‖)`, in place.
 ///
-/// This is how documents enter scores. A zero row stays zero.
+/// This is how documents enter scores. A zero row stays zero; one whose square overflows, that of a norm above 1.8e19, becomes it.
 ///
 /// # Errors
 /// [`Error::Dimension`], or [`Error::Length`] when `rows` is not a whole number of rows; nothing is changed.

@@ -90,6 +90,9 @@ pub fn search(
         }
     };
     check_len("documents", needed, given)?;
+    if u32::try_from(count).is_err() {
+        return Err(Error::Length { what: "documents", needed: u32::MAX as usize, given: count });
+    }
     check_len("order", order.map_or(0, |_| count), order.map_or(0, <[u32]>::len))?;
     check_subnormals()?;
     let mut refused = Ok(());
@@ -99,7 +102,6 @@ pub fn search(
             if score < best.threshold() {
                 continue;
             }
-            // Documents are fewer than `u32` counts wherever their panels fit.
             let document = u32::try_from(document).unwrap_or(u32::MAX);
             let order = order.and_then(|order| order.get(document as usize)).map_or(document, |&order| order);
             refused = refused.and(best.offer(Found { score, order, document }));
@@ -213,7 +215,7 @@ impl<'a> Int8Linear<'a> {
     /// [`Error::Length`] when `query` or `output` has not `dim` elements; `output` is as before.
     pub fn apply(&self, query: &[f32], output: &mut [f32]) -> Result<(), Error> {
         check_len("query", self.dim, query.len())?;
-        check_len("output", self.dim, output.len())?;
+        check_len("outputs", self.dim, output.len())?;
         dispatch!(self.level, s => narrow_product(s, self.values, query, |panel, acc| {
             let lanes = self.finish(s, panel, acc, query);
             for (place, value) in output.iter_mut().skip(panel * LANES).zip(lanes.0) {
@@ -238,7 +240,7 @@ impl<'a> Int8Linear<'a> {
         Ok(())
     }
 
-    /// Sixteen outputs, rows `16 panel .. 16 panel + 15`, of one query; rows past `dim` are `+0`.
+    /// Sixteen outputs, rows `16 panel .. 16 panel + 15`, of one query; rows past `dim` are `+0` if the query is finite.
     ///
     /// # Errors
     /// [`Error::Length`] when `query` has not `dim` elements or there is no such panel.
@@ -248,7 +250,11 @@ impl<'a> Int8Linear<'a> {
             .checked_mul(self.dim)
             .and_then(|start| self.values.get(start..))
             .and_then(|rest| rest.get(..self.dim))
-            .ok_or(Error::Length { what: "panel", needed: panels(self.dim), given: panel })?;
+            .ok_or(Error::Length {
+                what: "panel",
+                needed: panel.saturating_add(1),
+                given: panels(self.dim),
+            })?;
         let mut output = Lanes::ZERO;
         dispatch!(self.level, s => narrow_product(s, values, query, |_, acc| {
             output = self.finish(s, panel, acc, query);
@@ -405,6 +411,9 @@ pub fn encode_int8(
     check_len("values", matrix.len(), values.len())?;
     check_len("scales", panels(rows), scales.len())?;
     check_panels_finite(cols, matrix)?;
+    if cols == 0 {
+        scales.fill(Lanes::ZERO);
+    }
     let cols = cols.max(1);
     for ((matrix, values), scale) in matrix.chunks(cols).zip(values.chunks_mut(cols)).zip(scales) {
         *scale = Lanes(core::array::from_fn(|lane| {
@@ -425,8 +434,7 @@ pub fn encode_int8(
 /// becomes zero where the adapter has none.
 ///
 /// # Errors
-/// [`Error::Setting`] when the adapter is not square, [`Error::Length`], [`Error::NotFinite`] with the row; nothing is
-/// written then.
+/// [`Error::Length`], also when the adapter is not square; [`Error::NotFinite`] with the row. Nothing is written then.
 pub fn encode_int8_adapter<S: AsRef<[Lanes]>>(
     adapter: &Linear<S>,
     values: &mut [ByteLanes],
@@ -435,7 +443,7 @@ pub fn encode_int8_adapter<S: AsRef<[Lanes]>>(
 ) -> Result<(), Error> {
     let (dim, stride) = (adapter.in_dim(), adapter.weight().cols());
     if adapter.out_dim() != dim {
-        return Err(Error::Setting { name: "out_dim" });
+        return Err(Error::Length { what: "out_dim", needed: dim, given: adapter.out_dim() });
     }
     check_len("values", panel_len(dim, dim), values.len())?;
     check_len("scales", panels(dim), scales.len())?;
@@ -790,6 +798,6 @@ mod tests {
         assert_eq!((bytes[0].0, scales[0].0), ([9; LANES], [9.0; LANES]));
         let wide = Linear::identity(2, 3, false, [Lanes::ZERO; 2], level).unwrap();
         let refused = encode_int8_adapter(&wide, &mut bytes, &mut scales, &mut [Lanes::ZERO]);
-        assert_eq!(refused, Err(Error::Setting { name: "out_dim" }));
+        assert_eq!(refused, Err(Error::Length { what: "out_dim", needed: 2, given: 3 }));
     }
 }

@@ -13,7 +13,7 @@ use crate::transpose::rows_to_panel;
 
 /// Cosines of `rows` queries with `N` documents.
 ///
-/// `queries` is `rows × dim`, row-major, of any norm; `documents` is `N × dim`, row-major, normalised by
+/// `queries` is `rows × dim`, row-major, of any norm that `f32` holds the square of; `documents` is `N × dim`, row-major, normalised by
 /// [`normalize_rows`](crate::normalize_rows). `scratch` holds [`panel_len(rows, dim)`](panel_len) elements. `scores`
 /// holds [`panel_len(rows, N)`](panel_len): it is a [`PanelMatrix`](crate::PanelMatrix) of `rows × N` afterwards. A zero query or document
 /// scores 0. Equal documents score equally.
@@ -86,7 +86,7 @@ pub fn score_documents(
     let (count, candidates) = (panels.len() / dim.max(1), documents.len() / dim.max(1));
     check_len("panels", count * dim, panels.len())?;
     check_len("documents", candidates * dim, documents.len())?;
-    check_len("scores", count * candidates, scores.len())?;
+    check_len("scores", count.saturating_mul(candidates), scores.len())?;
     check_subnormals()?;
     RowProducts {
         panels,
@@ -95,7 +95,7 @@ pub fn score_documents(
         far: true,
         depth: dim,
         outputs: flat_mut(scores),
-        panel_step: candidates * LANES,
+        panel_step: candidates.saturating_mul(LANES),
         row_step: LANES,
     }
     .run(level);
@@ -344,7 +344,8 @@ impl<'a> TopK<'a> {
 /// `first`. Documents that are better for none of the queries cost one comparison of sixteen lanes.
 ///
 /// # Errors
-/// [`Error::Length`]; [`Error::NotFinite`] for a score that is NaN, after some documents have been taken.
+/// [`Error::Length`], also where documents would be numbered [`u32::MAX`] or beyond; [`Error::NotFinite`] for a score that is NaN,
+/// after some documents have been taken.
 pub fn offer_block(
     level: Level,
     scores: &[Lanes],
@@ -354,6 +355,10 @@ pub fn offer_block(
 ) -> Result<(), Error> {
     check_len("order", scores.len(), order.len())?;
     check_len("best", best.len().min(LANES), best.len())?;
+    let rest = (u32::MAX - first) as usize;
+    if scores.len() > rest {
+        return Err(Error::Length { what: "scores", needed: rest, given: scores.len() });
+    }
     dispatch!(level, s => offer_panel(s, scores, order, first, best))
 }
 
@@ -369,7 +374,7 @@ fn offer_panel<S: Simd>(
     for (threshold, best) in thresholds.0.iter_mut().zip(best.iter()) {
         *threshold = best.threshold();
     }
-    for ((document, column), &order) in (first..).zip(scores).zip(order) {
+    for ((column, &order), document) in scores.iter().zip(order).zip(first..) {
         // A NaN is not below its threshold.
         let mut entering = !s.bits(s.gt(s.load(&thresholds), s.load(column)));
         while entering != 0 {
@@ -415,6 +420,19 @@ pub fn reference_top_k(scores: &[f32], order: &[u32], best: &mut [Found]) -> usi
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn documents_are_numbered_below_the_largest_u32() {
+        let scores = [Lanes([0.5; LANES]); 2];
+        let mut storage = [Found::default(); 2];
+        let mut best = [TopK::new(&mut storage)];
+        let level = Level::baseline();
+        let refused = Err(Error::Length { what: "scores", needed: 1, given: 2 });
+        assert_eq!(offer_block(level, &scores, &[0, 1], u32::MAX - 1, &mut best), refused);
+        assert_eq!(offer_block(level, &scores, &[0, 1], u32::MAX - 2, &mut best), Ok(()));
+        let [best] = best;
+        assert_eq!(best.into_sorted().iter().map(|found| found.document).max(), Some(u32::MAX - 1));
+    }
 
     /// With and without the standard sort; `bit_identity` has every level and any scores.
     #[test]

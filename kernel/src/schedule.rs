@@ -8,9 +8,9 @@ use crate::math;
 pub enum Decay {
     /// It stays.
     Constant,
-    /// It falls along a line to 0 at the last step.
+    /// It falls along a line, to 0 one step behind the last.
     Linear,
-    /// It falls along half a cosine to 0 at the last step.
+    /// It falls along half a cosine, to 0 one step behind the last.
     Cosine,
 }
 

@@ -27,7 +27,7 @@ pub(crate) trait Simd: Copy {
     type F32: Copy;
     /// Sixteen booleans.
     type Mask: Copy;
-    /// How many `F32` fit the registers beside one operand and one broadcast: the budget of a tile.
+    /// Whether there are registers for tiles of twelve rows; otherwise for six.
     const WIDE: bool;
     /// Whether each chain is done as a whole and there are no tiles: where one takes all registers, or where `fma` is a score
     /// of instructions, beside which loading an operand once more is nothing.
@@ -380,6 +380,14 @@ vector_targets! {
 /// [`Level::baseline`], and hand it to an adapter when you construct it.
 #[derive(Clone, Copy, Debug)]
 pub struct Level(pub(crate) Token);
+
+impl PartialEq for Level {
+    fn eq(&self, other: &Self) -> bool {
+        core::mem::discriminant(&self.0) == core::mem::discriminant(&other.0)
+    }
+}
+
+impl Eq for Level {}
 
 /// The proofs behind [`Level`].
 #[derive(Clone, Copy, Debug)]

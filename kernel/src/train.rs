@@ -201,7 +201,7 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Trainer<S> {
         })
     }
 
-    /// Decays toward `anchor` from now on.
+    /// Decays toward `anchor` from now on. Its padding rows must be `+0`, or those of the weight do not stay so.
     ///
     /// # Errors
     /// [`Error::Length`] when the anchor's panels are not as many as the weight's, [`Error::NotFinite`] when a value is
@@ -217,18 +217,21 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Trainer<S> {
         Ok(())
     }
 
-    /// Puts back the moments and the count of an earlier run, to go on exactly where it stopped.
+    /// Puts back the moments and the count of an earlier run, to go on exactly where it stopped. Padding rows of `m` and `v` are
+    /// `+0`, as [`m`](Self::m) and [`v`](Self::v) gave them.
     ///
     /// # Errors
-    /// [`Error::Length`] when `m` or `v` has another length than the trainer's, [`Error::NotFinite`] when a value is
-    /// not finite or a second moment is negative; nothing is changed.
+    /// [`Error::Length`] when `m` or `v` has another length than the trainer's, [`Error::Setting`] when a power of a beta is not from
+    /// 0 to 1, [`Error::NotFinite`] when a moment is not finite or a second moment is negative; nothing is changed.
     pub fn restore(&mut self, state: OptimizerState, m: &[Lanes], v: &[Lanes]) -> Result<(), Error> {
         check_len("m", self.m.as_ref().len(), m.len())?;
         check_len("v", self.v.as_ref().len(), v.len())?;
-        let powers = [state.beta1_power, state.beta2_power];
-        if !flat(m).iter().chain(flat(v)).chain(&powers).all(|x| x.is_finite())
-            || flat(v).iter().any(|v| *v < 0.0)
-        {
+        for (name, power) in [("beta1_power", state.beta1_power), ("beta2_power", state.beta2_power)] {
+            if !(0.0..=1.0).contains(&power) {
+                return Err(Error::Setting { name });
+            }
+        }
+        if !flat(m).iter().chain(flat(v)).all(|x| x.is_finite()) || flat(v).iter().any(|v| *v < 0.0) {
             return Err(Error::NotFinite { what: "optimizer state", row: 0 });
         }
         self.m.as_mut().copy_from_slice(m);
@@ -271,7 +274,8 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Trainer<S> {
     ///
     /// # Errors
     /// For wrong lengths, targets, weights or masks, and for any value that is not finite, the error that names it; the
-    /// weight, the moments and the count are then as before, to the bit. `scratch` needs at least
+    /// weight, the moments and the count are then as before, to the bit. The new weight itself is not looked at: settings under
+    /// which finite gradients make it infinite are found out by the next step. `scratch` needs at least
     /// [`scratch_len`] elements ([`streaming_scratch_len`] for [`Documents::Blocks`]); what it held does not matter.
     pub fn step(&mut self, batch: &Batch<'_>, scratch: &mut [Lanes]) -> Result<StepReport, Error> {
         self.step_on(&SingleThread, batch, scratch)
@@ -428,7 +432,6 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Trainer<S> {
 fn max_abs(lanes: &[Lanes]) -> f32 {
     let mut largest = 0.0;
     for &x in flat(lanes) {
-        // NaN must not hide: `max` gives its second operand then.
         largest = math::max(largest, x.abs());
     }
     largest

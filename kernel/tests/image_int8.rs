@@ -331,7 +331,7 @@ fn what_may_not_stand_in_a_file_is_not_written() {
     }
     let length = |what, needed, given| Error::Length { what, needed, given };
     let wide = ImageSpec { out_dim: 3, golden_output: &[0.0; 3], ..TINY_SPEC };
-    refuse(&wide, &good(), 400, Error::Setting { name: "out_dim" });
+    refuse(&wide, &good(), 400, length("out_dim", 2, 3));
     let other =
         ImageSpec { in_dim: 3, out_dim: 3, golden_query: &[0.0; 3], golden_output: &[0.0; 3], ..TINY_SPEC };
     refuse(&other, &good(), 400, length("values", 3, 2));

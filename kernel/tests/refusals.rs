@@ -3,8 +3,8 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
 
 use query_adapter::{
-    Anchor, Batch, Documents, Error, Lanes, Level, Linear, MaskEntry, Optimizer, OptimizerKind, Schedule,
-    SingleThread, Trainer, linear_len, scratch_len,
+    Anchor, Batch, Documents, Error, Lanes, Level, Linear, MaskEntry, Optimizer, OptimizerKind,
+    OptimizerState, Schedule, SingleThread, Trainer, linear_len, scratch_len,
 };
 
 const DIM: usize = 3;
@@ -217,5 +217,11 @@ fn a_restored_trainer_goes_on_with_the_same_bits() {
         resumed.restore(*whole.state(), &m[1..], &m),
         Err(Error::Length { what: "m", needed: LEN, given: LEN - 1 })
     );
+    for power in [-0.1, 1.1, f32::NAN] {
+        let state = OptimizerState { beta1_power: power, ..*whole.state() };
+        assert_eq!(resumed.restore(state, &m, &m), Err(Error::Setting { name: "beta1_power" }));
+        let state = OptimizerState { beta2_power: power, ..*whole.state() };
+        assert_eq!(resumed.restore(state, &m, &m), Err(Error::Setting { name: "beta2_power" }));
+    }
     assert_eq!(bits(&resumed), before);
 }

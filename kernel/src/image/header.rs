@@ -52,7 +52,7 @@ impl Header {
         check_dim("in_dim", in_dim)?;
         let out_dim = to_usize(fields.u32()?);
         check_dim("out_dim", out_dim)?;
-        if kind as u8 == Kind::Residual as u8 {
+        if kind == Kind::Residual {
             expect_field("out_dim", to_u32(out_dim), to_u32(in_dim))?;
         }
         expect_field("rank", fields.u32()?, 0u32)?;

@@ -16,6 +16,7 @@ pub enum Similarity {
 
 /// What an adapter was made for and how. Texts are borrowed from the image.
 ///
+/// By serde all fields are written but [`golden_text`](Self::golden_text) and [`settings`](Self::settings), which lie elsewhere in a file.
 /// Nothing here says when, where or by whom: the same training gives the same bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Metadata<'a> {

@@ -1,5 +1,7 @@
 //! The weights of an adapter file.
 
+use core::fmt;
+
 use super::header::Header;
 use super::{ALIGNMENT, Dtype, HEADER_LEN, Kind, check_crc, copy_f32};
 use crate::error::Error;
@@ -27,6 +29,17 @@ pub struct Payload<'a> {
     header: Header,
     /// Exactly `header.payload_len()` bytes, at any address.
     bytes: &'a [u8],
+}
+
+impl fmt::Debug for Payload<'_> {
+    /// Everything but the weights, which may be megabytes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Payload")
+            .field("kind", &self.kind())
+            .field("in_dim", &self.in_dim())
+            .field("out_dim", &self.out_dim())
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'a> Payload<'a> {
@@ -206,11 +219,7 @@ impl<'a> Payload<'a> {
     }
 
     fn expect_kind(&self, kind: Kind) -> Result<(), Error> {
-        if self.kind() as u8 == kind as u8 {
-            Ok(())
-        } else {
-            Err(Error::StoredAs { dtype: self.dtype().name() })
-        }
+        if self.kind() == kind { Ok(()) } else { Err(Error::StoredAs { dtype: self.dtype().name() }) }
     }
 
     /// The parts of a payload in int8.

@@ -118,8 +118,8 @@ impl ImageSpec<'_> {
     fn header(&self, kind: Kind) -> Result<Header, Error> {
         check_dim("in_dim", self.in_dim)?;
         check_dim("out_dim", self.out_dim)?;
-        if kind as u8 == Kind::Residual as u8 && self.out_dim != self.in_dim {
-            return Err(Error::Setting { name: "out_dim" });
+        if kind == Kind::Residual && self.out_dim != self.in_dim {
+            return Err(Error::Length { what: "out_dim", needed: self.in_dim, given: self.out_dim });
         }
         self.metadata.check()?;
         check_len("golden query", self.in_dim, self.golden_query.len())?;

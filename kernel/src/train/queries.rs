@@ -303,7 +303,6 @@ impl QueryPanels<'_> {
         for ((d_output, normalized), state) in panels.zip(self.states.iter_mut()) {
             dispatch!(level, s => {
                 normalize_backward_panel(s, normalized, s.load(&state.inverse), d_output);
-                // x × 0 is NaN for just those values that are not finite.
                 state.probe = s.to_lanes(not_finite(s, d_output));
             });
         }
