@@ -59,13 +59,11 @@ def target_directory() -> Path:
 
 
 def library(*options: str, target: str | None = None) -> Path:
-    """Builds the static library: its path. For a device all of it is optimised as one piece, as a firmware is."""
+    """Builds the static library: its path."""
+    profile = "device" if target else "release"
     where = ["--target", target] if target else []
-    if target:
-        whole = ("lto = true", "codegen-units = 1", 'panic = "abort"')
-        where += [word for setting in whole for word in ("--config", f"profile.release.{setting}")]
-    run("cargo", "build", "--locked", "--quiet", "--release", "--package", "query-adapter-ffi", *where, *options)
-    return target_directory() / (target or "") / "release" / "libquery_adapter_ffi.a"
+    run("cargo", "build", "--locked", "--quiet", "--profile", profile, "--package", "query-adapter-ffi", *where, *options)
+    return target_directory() / (target or "") / profile / "libquery_adapter_ffi.a"
 
 
 def expected_digests(images: Path) -> dict[str, str]:

@@ -34,7 +34,8 @@
 
 /* At least qad_scratch_len: the same number as long as rows * rows <= 8 * in_dim. */
 #define QAD_SCRATCH_LEN(rows, candidates, in_dim, out_dim) \
-    (QAD_PANELS(rows) * (2u * (size_t)(out_dim) + 2u * (size_t)(candidates) + (size_t)(in_dim) + 1u + QAD_QUERY_STATE_LEN) \
+    (QAD_PANELS(rows) * (2u * (size_t)(out_dim) + (size_t)(candidates) + ((candidates) < 128 ? (size_t)(candidates) : 128u) \
+                         + (size_t)(in_dim) + 1u + QAD_QUERY_STATE_LEN) \
      + (QAD_PANELS(in_dim) + QAD_PANELS(out_dim)) * (size_t)(rows) \
      + ((size_t)(rows) * (size_t)(rows) <= 8u * (size_t)(in_dim) \
             ? 0u \
@@ -541,7 +542,7 @@ int32_t qad_encode_int8(size_t rows,
 /**
  * Finds the documents whose products with `query`, of `dim` elements, are largest: at most `best_len` of them go to
  * `best`, the best first, and how many to `found`. `order` has the place of each document among all ids in ascending
- * order, or is null where they lie in that order. `best` may have been written to when a score is not finite.
+ * order, or is null where they lie in that order. `best` may have been written to when a score is NaN.
  *
  * # Safety
  * The pointers point to as many elements as is said; `order` to one for each document.
@@ -578,8 +579,8 @@ size_t qad_scratch_len(size_t rows, size_t candidates, size_t in_dim, size_t out
 int32_t qad_set_identity(struct qad_lanes *weight, size_t weight_len, size_t in_dim, size_t out_dim, bool bias);
 
 /**
- * Sets a weight without its bias: `out_dim * in_dim` values, row after row. Padding rows become zero when the weight was
- * through `qad_set_identity`, `qad_open_copy` or is all zeros.
+ * Sets a weight without its bias: `out_dim * in_dim` values, row after row. Padding rows are not touched: begin with
+ * zeros, `qad_set_identity` or `qad_open_copy`.
  *
  * # Safety
  * The pointers point to as many elements as is said.

@@ -132,7 +132,7 @@ unsafe fn one<'a, T>(pointer: *const T) -> Result<&'a T, Refusal> {
 // SAFETY: no other symbol of this name is in this library.
 #[unsafe(no_mangle)]
 pub extern "C" fn qad_weight_len(in_dim: usize, out_dim: usize, bias: bool) -> usize {
-    linear_len(in_dim.min(usize::MAX - 1), out_dim, bias)
+    linear_len(in_dim, out_dim, bias)
 }
 
 /// Opens an adapter file where it lies, at a multiple of 64 bytes: in flash, or from `host-cli export`. Its header and
@@ -210,14 +210,14 @@ pub unsafe extern "C" fn qad_verify(
     scratch_len: usize,
 ) -> i32 {
     status(|| {
-        let scratch = Output::new(scratch, scratch_len)?;
+        let (handle, scratch) = (Input::new(adapter, 1)?, Output::new(scratch, scratch_len)?);
         // SAFETY: as the caller promises.
         let adapter = unsafe { one(adapter)? };
         if adapter.image.is_null() {
             return Err(Refusal(QAD_NULL));
         }
         let file = Input::new(adapter.image, adapter.image_len)?;
-        check_apart(&[scratch.span()], &[file.span(), adapter.weight()?.span()])?;
+        check_apart(&[scratch.span()], &[handle.span(), file.span(), adapter.weight()?.span()])?;
         // SAFETY: as the caller promises.
         let (file, scratch, opened) = unsafe { (file.get(), scratch.get(), adapter.opened()?) };
         let image = Image::parse(file)?;
@@ -276,9 +276,8 @@ unsafe fn apply(
     outputs_len: usize,
 ) -> Result<(), Refusal> {
     let (queries, outputs) = (Input::new(queries, queries_len)?, Output::new(outputs, outputs_len)?);
-    let handle = core::ptr::from_ref(adapter).addr();
-    let handle = handle..handle.wrapping_add(size_of::<QadAdapter>());
-    check_apart(&[outputs.span()], &[queries.span(), adapter.weight()?.span(), handle])?;
+    let handle = Input::new(adapter, 1)?;
+    check_apart(&[outputs.span()], &[handle.span(), queries.span(), adapter.weight()?.span()])?;
     // SAFETY: as the caller promises.
     let (opened, queries, outputs) = unsafe { (adapter.opened()?, queries.get(), outputs.get()) };
     Ok(opened.apply_batch(queries, outputs)?)

@@ -9,7 +9,7 @@ use query_adapter::{
 
 use crate::level;
 use crate::pointers::{Input, Output, QadLanes, check_apart};
-use crate::status::{QAD_DIMENSION, QAD_NULL, QAD_SETTING, Refusal, status};
+use crate::status::{QAD_DIMENSION, QAD_LENGTH, QAD_NULL, QAD_SETTING, Refusal, status};
 
 /// Elements of documents: `qad_lanes`.
 pub const QAD_F32: i32 = 1;
@@ -147,7 +147,7 @@ pub unsafe extern "C" fn qad_encode_int8(
 
 /// Finds the documents whose products with `query`, of `dim` elements, are largest: at most `best_len` of them go to
 /// `best`, the best first, and how many to `found`. `order` has the place of each document among all ids in ascending
-/// order, or is null where they lie in that order. `best` may have been written to when a score is not finite.
+/// order, or is null where they lie in that order. `best` may have been written to when a score is NaN.
 ///
 /// # Safety
 /// The pointers point to as many elements as is said; `order` to one for each document.
@@ -169,8 +169,11 @@ pub unsafe extern "C" fn qad_search(
         // SAFETY: as the caller promises.
         let documents = *unsafe { handle.get() }.first().ok_or(Refusal(QAD_NULL))?;
         let QadDocuments { dtype, values, scales, count, dim } = documents;
-        if dim != query_len || dim > MAX_DIM {
+        if dim > MAX_DIM {
             return Err(Refusal(QAD_DIMENSION));
+        }
+        if query_len != dim {
+            return Err(Refusal(QAD_LENGTH));
         }
         let order_len = if order.is_null() { 0 } else { count };
         let order = Input::new(order, order_len)?;

@@ -3,7 +3,7 @@
 //! Built as a static library. For a device:
 //!
 //! ```sh
-//! cargo build --release -p query-adapter-ffi --no-default-features --features train --target thumbv7em-none-eabihf
+//! cargo build --profile device -p query-adapter-ffi --no-default-features --features train --target thumbv7em-none-eabihf
 //! ```
 //!
 //! Whatever C can get wrong and a function can see becomes a code: null pointers, addresses that are no multiple of the

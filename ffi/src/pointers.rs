@@ -29,7 +29,13 @@ pub(crate) struct Output<T> {
     length: usize,
 }
 
-/// Memory of `length` elements, where it lies; empty memory lies nowhere.
+/// The addresses that `length` elements take; empty memory lies nowhere.
+fn span<T>(pointer: *const T, length: usize) -> Range<usize> {
+    let first = if length == 0 { 0 } else { pointer.addr() };
+    first..first.wrapping_add(length.wrapping_mul(size_of::<T>()))
+}
+
+/// Looks at a pointer to `length` elements; empty memory may lie anywhere.
 fn check<T>(pointer: *const T, length: usize) -> Result<(), Refusal> {
     if length == 0 {
         return Ok(());
@@ -55,7 +61,7 @@ impl<T> Input<T> {
 
     /// The addresses it takes.
     pub(crate) fn span(&self) -> Range<usize> {
-        self.pointer.addr()..self.pointer.addr().wrapping_add(self.length.wrapping_mul(size_of::<T>()))
+        span(self.pointer, self.length)
     }
 
     /// # Safety
@@ -77,7 +83,7 @@ impl<T> Output<T> {
 
     /// The addresses it takes.
     pub(crate) fn span(&self) -> Range<usize> {
-        self.pointer.addr()..self.pointer.addr().wrapping_add(self.length.wrapping_mul(size_of::<T>()))
+        span(self.pointer, self.length)
     }
 
     /// # Safety

@@ -64,7 +64,7 @@ const fn text(code: i32) -> &'static CStr {
         QAD_DIMENSION => c"a dimension is 0 or too large",
         QAD_SETTING => c"a setting is out of its range",
         QAD_FLUSH_TO_ZERO => c"this thread flushes subnormal numbers to zero; restore the default mode",
-        QAD_NOT_FINITE => c"a value is not finite; nothing was changed",
+        QAD_NOT_FINITE => c"a value is not finite",
         QAD_GRADIENT_TOO_LARGE => c"the gradient is too large for the optimiser; nothing was changed",
         QAD_TARGET => c"a target is not the index of a candidate",
         QAD_BATCH_WEIGHT => c"the weights of the batch are negative, not finite or sum to nothing",

@@ -141,8 +141,7 @@ pub extern "C" fn qad_training_defaults(lr: f32) -> QadTraining {
 // SAFETY: no other symbol of this name is in this library.
 #[unsafe(no_mangle)]
 pub extern "C" fn qad_scratch_len(rows: usize, candidates: usize, in_dim: usize, out_dim: usize) -> usize {
-    // Beyond, nothing fits, and the product of rows could overflow.
-    scratch_len(rows.min(1 << 15), candidates, in_dim.min(MAX_DIM), out_dim)
+    scratch_len(rows, candidates, in_dim, out_dim)
 }
 
 /// Sets a weight of `weight_len` elements to the identity, its bias to zero.
@@ -166,8 +165,8 @@ pub unsafe extern "C" fn qad_set_identity(
     })
 }
 
-/// Sets a weight without its bias: `out_dim * in_dim` values, row after row. Padding rows become zero when the weight was
-/// through `qad_set_identity`, `qad_open_copy` or is all zeros.
+/// Sets a weight without its bias: `out_dim * in_dim` values, row after row. Padding rows are not touched: begin with
+/// zeros, `qad_set_identity` or `qad_open_copy`.
 ///
 /// # Safety
 /// The pointers point to as many elements as is said.

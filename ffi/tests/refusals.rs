@@ -91,6 +91,8 @@ fn an_adapter_in_int8_is_opened_in_place_and_applied() {
         assert_eq!(qad_open(bytes, len, &mut adapter), QAD_OK);
         assert_eq!(adapter.dtype, QAD_INT8);
         assert_eq!(qad_verify(&adapter, scratch.as_mut_ptr(), DIM), QAD_OK);
+        let itself = (&raw mut adapter).cast::<f32>();
+        assert_eq!(qad_verify(&adapter, itself, 2), QAD_OVERLAP);
         assert_eq!(qad_apply(&adapter, query.as_ptr(), DIM, output.as_mut_ptr(), DIM), QAD_OK);
         query[19] += 0.25;
         assert_eq!(output, query);
@@ -217,7 +219,7 @@ fn documents_that_do_not_fit_are_refused() {
         let mut search = |documents: &QadDocuments, query: *const f32, len| {
             qad_search(documents, query, len, ptr::null(), best.as_mut_ptr(), 2, &mut found)
         };
-        assert_eq!(search(&good, query.as_ptr(), 1), QAD_DIMENSION);
+        assert_eq!(search(&good, query.as_ptr(), 1), QAD_LENGTH);
         assert_eq!(search(&good, ptr::null(), 2), QAD_NULL);
         assert_eq!(search(&QadDocuments { values: ptr::null(), ..good }, query.as_ptr(), 2), QAD_NULL);
         assert_eq!(search(&QadDocuments { dtype: 9, ..good }, query.as_ptr(), 2), QAD_SETTING);
@@ -298,13 +300,15 @@ fn the_header_s_sizes_are_the_kernel_s() {
     assert_eq!(qad_weight_len(DIM, DIM, true), LEN);
     assert_eq!(qad_weight_len(usize::MAX, usize::MAX, true), usize::MAX);
     assert_eq!(qad_scratch_len(8, 8, 128, 128), query_adapter::scratch_len(8, 8, 128, 128));
+    assert_eq!(qad_scratch_len(usize::MAX, usize::MAX, usize::MAX, usize::MAX), usize::MAX);
     // The macro of the header, which has no square root: the same for Gram shapes, enough for the others.
     let panels = |rows: usize| rows.div_ceil(16);
-    for (rows, candidates, in_dim, out_dim) in
-        (1..40).flat_map(|n| [(n, n, 16, 16), (n, 3 * n, 128, 40), (17, n, n, n), (n, 5, 383, 383)])
-    {
+    for (rows, candidates, in_dim, out_dim) in (1..40).flat_map(|n| {
+        [(n, n, 16, 16), (n, 9 * n, 128, 40), (17, n, n, n), (n, 5, 383, 383), (40_000, n, 1, 1)]
+    }) {
         let gram = rows * rows <= 8 * in_dim;
-        let by_macro = panels(rows) * (2 * out_dim + 2 * candidates + in_dim + 1 + QAD_QUERY_STATE_LEN)
+        let by_macro = panels(rows)
+            * (2 * out_dim + candidates + candidates.min(128) + in_dim + 1 + QAD_QUERY_STATE_LEN)
             + (panels(in_dim) + panels(out_dim)) * rows
             + if gram { 0 } else { panels(out_dim) * (in_dim + 2) };
         let needed = qad_scratch_len(rows, candidates, in_dim, out_dim);
