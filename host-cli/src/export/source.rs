@@ -111,7 +111,7 @@ impl Identifier {
         }
         Err(Failure::Usage(format!(
             "--name {name:?} is no name in C, C++ and Rust; take letters, digits and single underscores, a letter \
-             first, and no keyword"
+             first, no keyword, and neither query_adapter nor qad, which the C interface has"
         )))
     }
 
@@ -125,7 +125,8 @@ impl Identifier {
             text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
         let name = words.join("_").to_ascii_lowercase();
         let letter_first = name.starts_with(|c: char| c.is_ascii_alphabetic());
-        Self(if !letter_first || KEYWORDS.contains(&name.as_str()) {
+        let reserved = KEYWORDS.contains(&name.as_str()) || name.starts_with("qad_");
+        Self(if !letter_first || reserved {
             format!("adapter_{name}").trim_end_matches('_').to_owned()
         } else {
             name
@@ -138,7 +139,8 @@ impl Identifier {
     }
 }
 
-/// Words of C and C++ that no array can be called by. Rust's static is in capitals, of which no keyword is.
+/// Words of C and C++ that no array can be called by, macros of their compilers, and names of the
+/// kernel's own C header (as is all that begins with `qad_`). Rust's static is in capitals, of which no keyword is.
 const KEYWORDS: &[&str] = &[
     "alignas",
     "alignof",
@@ -153,17 +155,27 @@ const KEYWORDS: &[&str] = &[
     "case",
     "catch",
     "char",
+    "char16_t",
+    "char32_t",
+    "char8_t",
     "class",
+    "co_await",
+    "co_return",
+    "co_yield",
     "compl",
     "concept",
     "const",
+    "const_cast",
+    "consteval",
     "constexpr",
+    "constinit",
     "continue",
     "decltype",
     "default",
     "delete",
     "do",
     "double",
+    "dynamic_cast",
     "else",
     "enum",
     "explicit",
@@ -177,6 +189,7 @@ const KEYWORDS: &[&str] = &[
     "if",
     "inline",
     "int",
+    "linux",
     "long",
     "main",
     "mutable",
@@ -192,7 +205,10 @@ const KEYWORDS: &[&str] = &[
     "private",
     "protected",
     "public",
+    "qad",
+    "query_adapter",
     "register",
+    "reinterpret_cast",
     "requires",
     "restrict",
     "return",
@@ -200,10 +216,13 @@ const KEYWORDS: &[&str] = &[
     "signed",
     "sizeof",
     "static",
+    "static_assert",
+    "static_cast",
     "struct",
     "switch",
     "template",
     "this",
+    "thread_local",
     "throw",
     "true",
     "try",
@@ -211,12 +230,15 @@ const KEYWORDS: &[&str] = &[
     "typeid",
     "typename",
     "typeof",
+    "typeof_unqual",
     "union",
+    "unix",
     "unsigned",
     "using",
     "virtual",
     "void",
     "volatile",
+    "wchar_t",
     "while",
     "xor",
     "xor_eq",
@@ -234,6 +256,9 @@ mod tests {
             ("__x__y.rs", "x_y"),
             ("384.h", "adapter_384"),
             ("int.h", "adapter_int"),
+            ("query_adapter.h", "adapter_query_adapter"),
+            ("qad.h", "adapter_qad"),
+            ("qad_open.h", "adapter_qad_open"),
             ("größe.h", "gr_e"),
             ("日本.h", "adapter"),
             ("", "adapter"),
@@ -245,7 +270,8 @@ mod tests {
     #[test]
     fn a_chosen_name_is_taken_as_it_is_or_refused() {
         assert_eq!(Identifier::checked("Base_384").expect("a name"), Identifier("base_384".to_owned()));
-        for name in ["", "1st", "_x", "a__b", "a-b", "a b", "größe", "while", "x_"] {
+        for name in ["", "1st", "_x", "a__b", "a-b", "a b", "größe", "while", "x_", "thread_local", "qad_x"]
+        {
             assert_eq!(Identifier::checked(name).expect_err(name).exit_code(), 2, "{name}");
         }
     }
