@@ -272,7 +272,7 @@ impl Run {
             return Ok(());
         }
         let finite = |values: &[f32]| values.iter().all(|x| x.is_finite());
-        let is_good = finite(&[beta1_power, beta2_power])
+        let is_good = [beta1_power, beta2_power].iter().all(|power| (0.0..=1.0).contains(power))
             && (!has_moments || (finite(&m) && finite(&v) && v.iter().all(|v| *v >= 0.0)));
         assert_eq!(self.trainer.restore(state, &m_panels, &v_panels).is_ok(), is_good);
         if is_good {
