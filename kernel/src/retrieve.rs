@@ -187,7 +187,7 @@ impl<'a> TopK<'a> {
     pub fn with_room(storage: &'a mut [Found], count: usize) -> Self {
         let count = count.min(storage.len());
         let room = if cfg!(feature = "std") && count > 0 { storage.len() } else { count };
-        Self { storage: storage.get_mut(..room).unwrap_or_default(), len: 0, count, been_full: count == 0 }
+        Self { count, ..Self::new(storage.get_mut(..room).unwrap_or_default()) }
     }
 
     /// The score below which no document enters: −∞ as long as there is room.
