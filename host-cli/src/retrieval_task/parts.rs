@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use query_adapter::sample::{Generator, shuffle};
 
-use super::{Query, QueryTable, RetrievalTask};
+use super::{QueryTable, RetrievalTask};
 use crate::defects::Defects;
 use crate::failure::Failure;
 use crate::graded::{GradedLists, Judgement};
@@ -42,10 +42,11 @@ impl RetrievalTask {
     }
 
     /// Splits off a share of the queries such that no document, and no two documents of the same text, are
-    /// relevant to queries of both parts. Both parts have the whole corpus and no defects of their own.
+    /// relevant to queries of both parts, and no query is in both. Both parts have the whole corpus and no defects of
+    /// their own.
     ///
-    /// Queries that share relevant documents, also through others, stay together. The groups, in the order of
-    /// their first queries, are shuffled by `seed`; those that still fit into `share` of the queries are
+    /// Queries that share relevant documents, also through others, and copies of a query stay together. The groups, in
+    /// the order of their first queries, are shuffled by `seed`; those that still fit into `share` of the queries are
     /// split off in that order. When none fits, the smallest is split off.
     ///
     /// Returns the rest and the part split off, both with queries in the order of the file.
@@ -63,8 +64,8 @@ impl RetrievalTask {
         let groups = self.document_groups();
         if groups.len() < 2 {
             let problem = format!(
-                "all {} queries share relevant documents, so none can be split off for validation by document; \
-                 give --validation",
+                "all {} queries share relevant documents or texts, so none can be split off for validation by \
+                 document; give --validation",
                 self.chosen.len()
             );
             return Err(Failure::input(&self.file, problem));
@@ -93,14 +94,19 @@ impl RetrievalTask {
         Ok((self.part(|query| !is_split_off[query]), self.part(|query| is_split_off[query])))
     }
 
-    /// The queries that hang together by relevant documents, in the order of the groups' first queries.
+    /// The queries that hang together by relevant documents or are the same, in the order of the groups' first queries.
     fn document_groups(&self) -> Vec<Vec<u32>> {
         // A forest over documents: each points to another of its group, or to itself.
         let mut parents: Vec<u32> = (0..).take(self.corpus.len()).collect();
         let group_of = |&document: &u32| self.corpus.text_group(document);
-        for query in self.queries().iter() {
-            for pair in query.positives.documents().windows(2) {
-                let [a, b] = [&pair[0], &pair[1]].map(|document| root(&mut parents, group_of(document)));
+        // A copy of a query that was trained on tells nothing of other queries. Look-ups only.
+        let mut first_answers = HashMap::new();
+        for (index, query) in self.queries().iter().enumerate() {
+            let documents = query.positives.documents();
+            let Some(first) = documents.first() else { continue };
+            let of_copy = *first_answers.entry(self.query_key(index)).or_insert(first);
+            for (a, b) in documents.iter().zip(&documents[1..]).chain([(of_copy, first)]) {
+                let [a, b] = [a, b].map(|document| root(&mut parents, group_of(document)));
                 parents[a as usize] = b;
             }
         }
@@ -137,13 +143,16 @@ impl RetrievalTask {
         sizes.iter().all(|&size| size > 0).then_some(part_of)
     }
 
-    /// The queries of the same text, in the order of the groups' first queries; those without a text by their vectors.
+    /// The queries that are the same, in the order of the groups' first queries.
     fn query_groups(&self) -> Vec<Vec<u32>> {
-        let key = |(index, query): (u32, Query<'_>)| {
-            let vector = (query.text == TextKey::BLANK).then(|| self.query_vector(index as usize));
-            (index, (query.text, vector.map(bytemuck::cast_slice::<f32, u8>)))
-        };
-        grouped((0..).zip(self.queries().iter()).map(key))
+        grouped((0..).take(self.chosen.len()).map(|index| (index, self.query_key(index as usize))))
+    }
+
+    /// What tells queries apart: the text or, of one without, the vector.
+    fn query_key(&self, index: usize) -> (TextKey, Option<&[u8]>) {
+        let text = self.query(index).text;
+        let vector = text.is_blank().then(|| self.query_vector(index));
+        (text, vector.map(bytemuck::cast_slice))
     }
 
     /// This task with the queries of `other` behind its own. None unless both have the same documents: ids, texts and
@@ -363,7 +372,8 @@ mod tests {
         let task = task_of(&[vec![0, 1], vec![1, 2], vec![2, 0]], |d| d.to_string());
         let message = task.split_by_document(0.5, 7).expect_err("must be refused").to_string();
         assert!(
-            message.contains("all 3 queries share relevant documents") && message.contains("--validation")
+            message.contains("all 3 queries share relevant documents or texts")
+                && message.contains("--validation")
         );
         for share in [0.0, 1.0, -0.1, 2.0, f64::NAN] {
             assert_eq!(task.split_by_document(share, 7).expect_err("must be refused").exit_code(), 2);
@@ -411,6 +421,19 @@ mod tests {
         let dataset = Dataset::parse(Path::new("train.json"), text.as_bytes()).expect("read");
         let task = RetrievalTask::join(dataset, None).expect("joined");
         assert_eq!(task.query_groups(), [vec![0], vec![1, 2], vec![3], vec![4], vec![5, 6]]);
+    }
+
+    #[test]
+    fn copies_of_a_query_stay_together_whatever_answers_them() {
+        // b and c by text, e and f by vector; a and d have vectors of these.
+        let text = r#"{"queries": {"a": "x", "b": "y", "c": "y", "d": "z", "e": "", "f": ""},
+            "corpus": {"0": "p", "1": "q", "2": "r", "3": "s", "4": "t", "5": "u"},
+            "corpus_embeddings": {"0": [1, 0], "1": [1, 1], "2": [1, 2], "3": [1, 3], "4": [1, 4], "5": [1, 5]},
+            "relevant_docs": {"a": ["0"], "b": ["1"], "c": ["2"], "d": ["3"], "e": ["4"], "f": ["5"]},
+            "query_embeddings": {"a": [1, 2], "b": [1, 2], "c": [1, 3], "d": [1, 6], "e": [1, 6], "f": [1, 6]}}"#;
+        let dataset = Dataset::parse(Path::new("train.json"), text.as_bytes()).expect("read");
+        let task = RetrievalTask::join(dataset, None).expect("joined");
+        assert_eq!(task.document_groups(), [vec![0], vec![1, 2], vec![3], vec![4, 5]]);
     }
 
     #[test]
