@@ -47,14 +47,16 @@ pub struct Plan {
     pub outer: Vec<Outer>,
     /// What folds do not share; none where the validation set is the fold.
     pub apart: Option<Apart>,
+    /// How many queries of such a validation set are training queries, and so left out.
+    pub left_out: usize,
 }
 
 /// Plans a run on the labelled queries of `task`, and of `validation`, if it has the same documents; on another corpus it
-/// alone chooses.
+/// alone chooses, by the queries that are not trained on.
 ///
 /// # Errors
 ///
-/// [`Failure::Input`] when there are too few queries to hold any out.
+/// [`Failure::Input`] when there are too few queries to hold any out, or none but training queries to choose on.
 pub fn plan(
     task: &RetrievalTask,
     index: &Index,
@@ -64,7 +66,7 @@ pub fn plan(
     if let Some((validation, validation_index)) = validation {
         return match task.with_queries_of(validation) {
             Some(all) => cross_validated(&all, index, apart_as(task, validation), seed),
-            None => Ok(held_out(task, validation, validation_index, seed)),
+            None => held_out(task, validation, validation_index, seed),
         };
     }
     cross_validated(task, index, apart_in(task), seed)
@@ -99,7 +101,7 @@ fn cross_validated(task: &RetrievalTask, index: &Index, apart: Apart, seed: u64)
             outer.push(Outer { round, measured, measured_index: index.clone() });
         }
     }
-    Ok(Plan { last, outer, apart: Some(kept) })
+    Ok(Plan { last, outer, apart: Some(kept), left_out: 0 })
 }
 
 fn round(task: &RetrievalTask, index: &Index, apart: &mut Apart, seed: u64) -> Result<Round, Failure> {
@@ -146,7 +148,21 @@ fn too_few(task: &RetrievalTask) -> Failure {
 }
 
 /// The validation set chooses; for the verdict, each half of it chooses for the other.
-fn held_out(task: &RetrievalTask, validation: &RetrievalTask, index: &Index, seed: u64) -> Plan {
+fn held_out(
+    task: &RetrievalTask,
+    validation: &RetrievalTask,
+    index: &Index,
+    seed: u64,
+) -> Result<Plan, Failure> {
+    let all = validation.queries().len();
+    let validation = validation.without_queries_of(task);
+    if validation.queries().is_empty() {
+        let problem = format!(
+            "all {all} queries are training queries too, so there is none to choose on; give others, or leave \
+             --validation out"
+        );
+        return Err(Failure::input(validation.file(), problem));
+    }
     let round = |held_out: RetrievalTask| Round {
         folds: vec![Fold { train: task.clone(), held_out, held_out_index: index.clone() }],
         refit_on: task.clone(),
@@ -163,5 +179,6 @@ fn held_out(task: &RetrievalTask, validation: &RetrievalTask, index: &Index, see
             })
             .to_vec()
     });
-    Plan { last: round(validation.clone()), outer, apart: None }
+    let left_out = all - validation.queries().len();
+    Ok(Plan { last: round(validation), outer, apart: None, left_out })
 }

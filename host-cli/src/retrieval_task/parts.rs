@@ -1,7 +1,7 @@
 //! Parts of a task, and tasks put together: all share the vectors.
 
 use core::hash::Hash;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -155,6 +155,14 @@ impl RetrievalTask {
         (text, vector.map(bytemuck::cast_slice))
     }
 
+    /// The queries that `other` does not have.
+    #[must_use]
+    pub fn without_queries_of(&self, other: &Self) -> Self {
+        // Look-ups only.
+        let known: HashSet<_> = (0..other.chosen.len()).map(|query| other.query_key(query)).collect();
+        self.part(|query| !known.contains(&self.query_key(query)))
+    }
+
     /// This task with the queries of `other` behind its own. None unless both have the same documents: ids, texts and
     /// vectors. A query that is in both, by id and text, is taken once; when the texts differ, there is none.
     #[must_use]
@@ -292,7 +300,6 @@ fn grouped<K: Eq + Hash>(keyed: impl Iterator<Item = (u32, K)>) -> Vec<Vec<u32>>
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
     use std::path::Path;
 
     use proptest::prelude::*;

@@ -67,6 +67,7 @@ pub(super) fn run(
         let validation_index =
             validation.as_ref().map(|task| index_of(task, &train, &index, level, threads)).transpose()?;
         let plan = plan(&train, &index, validation.as_ref().zip(validation_index.as_ref()), options.seed)?;
+        note_left_out(&plan, validation.as_ref(), note);
         let trials = trials(&plan, options.auto.effort, options.seed);
         return dry_run::auto(options, &plan, &trials, &index, machine);
     }
@@ -128,6 +129,7 @@ pub(super) fn run(
         Ok(Run { outcome: outcome?, plan, trials })
     };
     let Run { outcome, plan, trials } = run(&train, validation.as_ref(), "choosing")?;
+    note_left_out(&plan, validation.as_ref(), note);
     let kept = keep.as_ref().map(|task| moved(&index, task, &outcome.adapter)).transpose()?;
     let verdict = verdict(&outcome, kept);
     let control = if options.auto.control {
@@ -211,6 +213,14 @@ pub(super) fn run(
         return Err(Failure::NoGain { printed, words: verdict.words() });
     }
     Ok(printed)
+}
+
+/// Says which queries of a validation set do not count.
+fn note_left_out(plan: &Plan, validation: Option<&RetrievalTask>, note: &mut dyn FnMut(&str)) {
+    if let (Some(validation), left_out @ 1..) = (validation, plan.left_out) {
+        let (file, queries) = (validation.file().display(), validation.queries().len());
+        note(&format!("{file}: {left_out} of {queries} queries are training queries too, and are left out"));
+    }
 }
 
 /// What the log gets to know of a run that is under way.

@@ -153,6 +153,42 @@ fn validation_pairs_of_the_same_documents_are_trained_on_too() {
 }
 
 #[test]
+fn training_queries_neither_choose_nor_measure() {
+    let folder = learnable();
+    // The training queries again, over the documents of both sets; then with others behind them.
+    let (mut known, other) = (Data::new(60, DIM, 1), Data::new(20, DIM, 3));
+    known.documents.extend(other.documents.clone());
+    folder.write("known.json", known.json(true));
+    let train = "train train.json -o a.qad --effort quick --force";
+    let problem = ["known.json: all 120 queries are training queries too", "leave --validation out"];
+    folder.refuses(&format!("{train} --validation known.json"), INPUT, &problem);
+
+    let mut both = known.clone();
+    both.queries.extend(other.queries.clone());
+    both.answers.extend(other.answers.iter().map(|answers| vec![answers[0] + 60]));
+    let mut others = both.clone();
+    others.queries.drain(..120);
+    others.answers.drain(..120);
+    folder.write("both.json", both.json(true));
+    folder.write("others.json", others.json(true));
+    let [of_both, of_others] = ["both", "others"].map(|name| {
+        let mut report = folder.json(&format!("{train} --validation {name}.json"));
+        report["train"]["seconds"].take();
+        report
+    });
+    assert_eq!(of_both, of_others);
+    assert_eq!(of_both["verdict"]["queries"], json!(40));
+    for flag in ["", "--dry-run"] {
+        let assert = folder.run(&format!("{train} --validation both.json {flag}")).assert().success();
+        let stderr = text(&assert.get_output().stderr);
+        assert!(
+            stderr.contains("both.json: 120 of 160 queries are training queries too, and are left out"),
+            "{stderr}"
+        );
+    }
+}
+
+#[test]
 fn folds_that_share_documents_are_not_said_to_be_apart() {
     let folder = Folder::new();
     let mut data = Data::new(20, DIM, 1);
