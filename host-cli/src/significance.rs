@@ -35,6 +35,10 @@ const MOST_ENUMERATED: usize = 13;
 /// Seeds the draws.
 const SIGN_SEED: u64 = 0x7369_676e;
 
+/// Values of metrics are between 0 and 1; what computing them in two ways may tell apart is far below this, and any difference
+/// that a metric can show far above.
+const ROUNDING: f64 = 1e-12;
+
 /// What the differences between two systems, one for each query, amount to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Paired {
@@ -182,7 +186,7 @@ pub fn t_test_p(differences: &[f64]) -> Option<f64> {
     if differences.len() < 2 {
         return None;
     }
-    if differences.iter().all(|&difference| difference == 0.0) {
+    if differences.iter().all(|difference| difference.abs() <= ROUNDING) {
         return Some(1.0);
     }
     let n = differences.len() as f64;
@@ -198,9 +202,9 @@ pub fn cohens_d(differences: &[f64]) -> Option<f64> {
     if rest.is_empty() {
         return None;
     }
-    if rest.iter().all(|&difference| difference == first) {
+    if rest.iter().all(|difference| (difference - first).abs() <= ROUNDING) {
         // A deviation of rounding errors would make an effect of any size of them.
-        return (first == 0.0).then_some(0.0);
+        return (first.abs() <= ROUNDING).then_some(0.0);
     }
     let mean = mean(differences);
     let squares: f64 = differences.iter().map(|difference| (difference - mean) * (difference - mean)).sum();
@@ -326,6 +330,13 @@ mod tests {
     fn differences_without_a_spread_have_no_t_and_no_effect_in_units_of_it() {
         // Ten times 0.1 does not sum to 1: the mean is no tenth, and the deviation of the rounding errors not 0.
         assert_eq!((t_test_p(&[0.1; 10]), cohens_d(&[0.1; 10])), (None, None));
+        // All a tenth, but for the last bit.
+        let tenths = [0.1, 0.3 - 0.2, 0.8 - 0.7, 1.0 - 0.9];
+        assert!(tenths.iter().any(|&tenth| tenth != 0.1));
+        assert_eq!((t_test_p(&tenths), cohens_d(&tenths)), (None, None));
+        let zeros = [0.0, 0.1 + 0.2 - 0.3, 0.0];
+        assert_ne!(zeros[1], 0.0);
+        assert_eq!((t_test_p(&zeros), cohens_d(&zeros)), (Some(1.0), Some(0.0)));
     }
 
     #[test]
