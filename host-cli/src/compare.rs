@@ -18,7 +18,7 @@ use crate::metrics::{Gain, Metric, Ties};
 use crate::options::Common;
 use crate::parallel::available_threads;
 use crate::per_query::{self, PerQuery};
-use crate::significance::{Paired, holm};
+use crate::significance::{Paired, difference, holm};
 use groups::{Group, GroupFile};
 use system::{Measured, Measuring, Retriever, System};
 
@@ -278,7 +278,8 @@ fn rows(systems: &[Vec<f64>], queries: &[usize], threads: core::num::NonZeroUsiz
     let first = systems.first().map_or(&[][..], Vec::as_slice);
     let row = |(at, values): (usize, &Vec<f64>)| {
         let here: Vec<f64> = queries.iter().map(|&query| values[query]).collect();
-        let differences: Vec<f64> = queries.iter().map(|&query| values[query] - first[query]).collect();
+        let differences: Vec<f64> =
+            queries.iter().map(|&query| difference(first[query], values[query])).collect();
         let paired = if at == 0 { None } else { Paired::of(&differences, threads) };
         let against_first =
             paired.map(|paired| Difference { paired, randomization_holm: 1.0, t_test_holm: None });

@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::failure::Failure;
 pub use crate::graded::Judgement;
 use crate::lists::Lists;
+use crate::significance::difference;
 
 /// How many documents of a ranking the metrics look at, at most.
 pub const DEPTH: usize = 100;
@@ -527,10 +528,10 @@ pub fn compare(base: &Evaluation, adapted: &Evaluation) -> Option<WonAndLost> {
     let mut result = WonAndLost::default();
     let values = base.values(Metric::NDCG_AT_10)?.zip(adapted.values(Metric::NDCG_AT_10)?);
     for (query, (before, after)) in base.queries().zip(values) {
-        if after > before {
-            result.won.push(query.query);
-        } else if after < before {
-            result.lost.push(query.query);
+        match difference(before, after) {
+            gain if gain > 0.0 => result.won.push(query.query),
+            gain if gain < 0.0 => result.lost.push(query.query),
+            _ => {}
         }
     }
     Some(result)
@@ -780,6 +781,19 @@ mod tests {
         let other =
             evaluate(&[Metric::NDCG_AT_10], Gain::Graded, [(&[0][..], &judgements[..])]).expect("one query");
         assert_eq!(compare(&base, &other), None);
+    }
+
+    #[test]
+    fn what_rounding_tells_apart_is_neither_won_nor_lost() {
+        let judgements = graded(&[(0, 1.0), (1, 1.0), (2, 2.0), (3, 2.0), (4, 3.0)]);
+        let query = |ranking: &[u32]| {
+            evaluate(&[Metric::NDCG_AT_10], Gain::Graded, [(ranking, &judgements[..])]).expect("one query")
+        };
+        let value = |evaluation: &Evaluation| evaluation.means().next().map(|(_, mean)| mean);
+        // The grades 1 at rank 1 and 3 at rank 7, or 1 at rank 1 and 2 at rank 3: 2 either way, and 1 at rank 6.
+        let (base, adapted) = (query(&[0, 10, 11, 12, 13, 1, 4]), query(&[0, 10, 3, 11, 12, 1]));
+        assert_ne!(value(&base), value(&adapted));
+        assert_eq!(compare(&base, &adapted), Some(WonAndLost::default()));
     }
 
     #[test]

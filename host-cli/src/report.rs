@@ -10,7 +10,7 @@ use crate::metrics::{CUT, Evaluation, Metric, Ties, compare};
 use crate::parallel::available_threads;
 use crate::ranking::Index;
 use crate::retrieval_task::RetrievalTask;
-use crate::significance::bootstrap_interval;
+use crate::significance::{bootstrap_interval, difference};
 
 /// The metrics of the table, by name; JSON has all of [`Metric::STANDARD`].
 pub(crate) const SHOWN: [&str; 8] =
@@ -127,7 +127,7 @@ pub(crate) fn gain_interval(base: &Evaluation, adapted: &Evaluation, metric: Met
 }
 
 fn gains(base: &Evaluation, adapted: &Evaluation, metric: Metric) -> Option<Vec<f64>> {
-    Some(adapted.values(metric)?.zip(base.values(metric)?).map(|(a, b)| a - b).collect())
+    Some(base.values(metric)?.zip(adapted.values(metric)?).map(|(b, a)| difference(b, a)).collect())
 }
 
 /// An empty table in the style of all tables; the columns `numbers` are set flush right.

@@ -15,6 +15,7 @@ use crate::metrics::{DEPTH, Evaluation, Metric};
 use crate::ranking::Index;
 use crate::report::Comparison;
 use crate::retrieval_task::RetrievalTask;
+use crate::significance::difference;
 use crate::texts::TextKey;
 
 /// The queries of a split, whose ranks are drawn and of which some are shown.
@@ -50,7 +51,7 @@ pub(super) struct QueryChange {
 
 impl QueryChange {
     pub(super) fn gain(&self) -> f64 {
-        self.ndcg[1] - self.ndcg[0]
+        difference(self.ndcg[0], self.ndcg[1])
     }
 }
 

@@ -72,6 +72,30 @@ fn run_files_are_compared_query_by_query() {
 }
 
 #[test]
+fn values_that_differ_by_their_rounding_are_tied() {
+    let folder = Folder::new();
+    // The average precision is 7/12 whether the relevant documents are at ranks 2 and 3 or at 1 and 12.
+    for (name, ranks) in [("close", [2, 3]), ("far", [1, 12])] {
+        let mut run = String::new();
+        for (query, rank) in (0..20).flat_map(|query| (1..=12).map(move |rank| (query, rank))) {
+            let kind = if ranks.contains(&rank) { "good" } else { "bad" };
+            let document = ranks.iter().position(|&other| other == rank).unwrap_or(rank);
+            run += &format!("q{query} Q0 {kind}{document} {rank} {} {name}\n", 20 - rank);
+        }
+        folder.write(&format!("{name}.run"), run);
+    }
+    let qrels: String = (0..20).map(|query| format!("q{query} 0 good0 1\nq{query} 0 good1 1\n")).collect();
+    folder.write("qrels", qrels);
+    let report = folder.json("compare close.run far.run --qrels qrels --metrics map@100");
+    let far = row(&report, "all", "map@100", "far");
+    assert_eq!([&far["wins"], &far["ties"], &far["losses"]], [&json!(0), &json!(20), &json!(0)]);
+    assert_eq!(
+        [&far["randomization_p"], &far["t_test_p"], &far["cohens_d"]],
+        [&json!(1.0), &json!(1.0), &json!(0.0)]
+    );
+}
+
+#[test]
 fn groups_are_looked_at_apart_and_named_in_the_file_of_values() {
     let folder = runs();
     let words = "compare a=second.run b=better.run --qrels qrels --metrics mrr@10 --groups groups.tsv";
