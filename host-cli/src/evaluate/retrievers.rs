@@ -39,6 +39,7 @@ pub(super) fn run(
         options.compare.iter().map(|text| parse_retriever(text)).collect::<Result<Vec<_>, _>>()?;
     let mut measured = Retrievers::new(dataset, &options.common, &options.judging, level);
     let mut rows: Vec<Row> = Vec::with_capacity(retrievers.len());
+    let mut has_grades = false;
     for retriever in &retrievers {
         if rows.iter().any(|row| row.name == retriever.name) {
             let problem =
@@ -48,11 +49,12 @@ pub(super) fn run(
         let (task, evaluation) = measured.evaluate(retriever, note)?;
         if rows.is_empty() {
             lint::note_defects(dataset, task.defects(), note);
+            // All have the same labels.
+            has_grades = task.has_grades();
         }
         rows.push(Row { name: retriever.name.to_owned(), evaluation });
     }
     let gain = options.judging.rules().gain;
-    let has_grades = rows.iter().any(|row| row.evaluation.has_grades());
     Ok(if options.common.json {
         format!("{}\n", value(&rows))
     } else {

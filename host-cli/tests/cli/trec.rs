@@ -92,7 +92,9 @@ fn grades_count_where_they_are_asked_for_and_it_is_said() {
         assert_eq!(report["gain"], json!(gain), "{words}");
         assert!((number(&report, "/base/ndcg@10") - expected).abs() < 1e-12, "{words}: {report}");
         assert_eq!(hit_and_mrr(&report, "/base"), (0.0, 0.5), "a grade of 0 is not relevant");
-        assert!(folder.stdout(words).contains(&format!("nDCG has {gain} gain")), "{words}");
+        for words in [words, &format!("{words} --compare base=")] {
+            assert!(folder.stdout(words).contains(&format!("nDCG has {gain} gain")), "{words}");
+        }
     }
     folder.write("plain.json", TIED);
     assert!(!folder.stdout("evaluate plain.json --gain graded").contains("gain"), "there are no grades");
