@@ -129,13 +129,20 @@ fn split(
         .find_map(|(parts, apart)| Some((parts, task.parts(parts, apart, seed)?, apart)))
         .ok_or_else(|| too_few(task))?;
     *apart = kept;
-    let used = (wanted * parts).div_ceil(queries).min(parts);
-    let fold = |part| {
+    let mut folds = Vec::new();
+    let mut count = 0;
+    for part in 0..parts {
+        // Parts need not be equal.
+        if count >= wanted {
+            break;
+        }
         let train = task.part(|query| part_of[query] != part);
         require_negatives(&train, &Settings::single(), "training pairs").map_err(|_| too_few(task))?;
-        Ok((train, task.part(|query| part_of[query] == part)))
-    };
-    (0..used).map(fold).collect()
+        let held_out = task.part(|query| part_of[query] == part);
+        count += held_out.queries().len();
+        folds.push((train, held_out));
+    }
+    Ok(folds)
 }
 
 fn too_few(task: &RetrievalTask) -> Failure {
@@ -181,4 +188,43 @@ fn held_out(
     });
     let left_out = all - validation.queries().len();
     Ok(Plan { last: round(validation), outer, apart: None, left_out })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::dataset::Dataset;
+
+    #[test]
+    fn folds_are_as_many_as_it_takes_to_hold_out_what_is_wanted() {
+        // Questions that hang together by four and by three: halves of twenty are not always ten.
+        let answers: Vec<usize> = [4, 4, 3, 3, 3, 3]
+            .into_iter()
+            .enumerate()
+            .flat_map(|(document, questions)| (0..questions).map(move |_| document))
+            .collect();
+        let entries = |count: usize, entry: &dyn Fn(usize) -> String| {
+            (0..count).map(entry).collect::<Vec<_>>().join(", ")
+        };
+        let text = format!(
+            r#"{{"queries": {{{}}}, "corpus": {{{}}}, "relevant_docs": {{{}}}, "query_embeddings": {{{}}}, "corpus_embeddings": {{{}}}}}"#,
+            entries(20, &|q| format!(r#""q{q}": "query {q}""#)),
+            entries(6, &|d| format!(r#""d{d}": "document {d}""#)),
+            entries(20, &|q| format!(r#""q{q}": ["d{}"]"#, answers[q])),
+            entries(20, &|q| format!(r#""q{q}": [1, {q}]"#)),
+            entries(6, &|d| format!(r#""d{d}": [1, {d}]"#)),
+        );
+        let dataset = Dataset::parse(Path::new("train.json"), text.as_bytes()).expect("read");
+        let task = RetrievalTask::join(dataset, None).expect("joined");
+        let mut numbers = [0; 3];
+        for seed in 0..20 {
+            let folds = split(&task, &mut Apart::Documents, 2, 10, seed).expect("folds");
+            let held_out: usize = folds.iter().map(|(_, held_out)| held_out.queries().len()).sum();
+            assert!(held_out >= 10, "{held_out}");
+            numbers[folds.len()] += 1;
+        }
+        assert!(numbers[1] > 0 && numbers[2] > 0, "{numbers:?}");
+    }
 }
