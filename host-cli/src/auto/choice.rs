@@ -134,6 +134,8 @@ pub fn choose(
     choice.standard_error = standard_error(&gains);
     if mean(&gains) > choice.standard_error {
         choice.members = members;
+    } else {
+        choice.part_of_the_way = 1.0;
     }
     Ok(choice)
 }

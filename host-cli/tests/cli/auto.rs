@@ -99,6 +99,9 @@ fn no_gain_is_claimed_of_chance() {
         } else {
             assert_eq!(report["train"]["kept"], json!("base"), "{report}");
         }
+        if report["train"]["chosen"] == json!([]) {
+            assert_eq!(report["train"]["part_of_the_way"], json!(1.0), "{report}");
+        }
     }
     assert!(claimed.len() <= 2, "of 40 data sets without anything to learn: {claimed:?}");
 }
