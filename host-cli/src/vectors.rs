@@ -15,6 +15,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use found::Side;
 use found::{Format, Found};
 use memmap2::Mmap;
 pub(crate) use npy::NpyRows;
@@ -47,18 +48,20 @@ impl Vectors {
     /// [`Failure::Input`] when a file cannot be read, the number of ids differs from the number of rows, an
     /// id stands there twice, or a value is NaN or infinite.
     pub fn load(matrix_file: &Path, ids_file: &Path) -> Result<Self, Failure> {
-        let Found { matrix, .. } = found::load(matrix_file)?;
+        let Found { matrix, .. } = found::load(matrix_file, None)?;
         Self::with_ids_of(matrix_file, matrix, ids_file)
     }
 
-    /// Reads a file of vectors of any format. Where it does not hold the ids of its rows, they stand beside it: in a file
-    /// of its name with `_ids.json` for the ending, or in `ids_name`.
+    /// Reads a file of vectors of any format, of one that holds several those of `side`. Where it does not hold the ids of
+    /// its rows, they stand beside it: in a file of its name with `_ids.json` for the ending, or in `query_ids.json` or
+    /// `corpus_ids.json`.
     ///
     /// # Errors
     ///
-    /// As [`load`](Self::load).
-    pub fn read(file: &Path, ids_name: &str) -> Result<Self, Failure> {
-        let Found { matrix, ids } = found::load(file)?;
+    /// As [`load`](Self::load), and where all that the file holds is the other side's.
+    pub fn read(file: &Path, side: Side) -> Result<Self, Failure> {
+        let Found { matrix, ids } = found::load(file, Some(side))?;
+        let ids_name = side.ids_file();
         if let Some(ids) = ids {
             return Self::checked(file, file, matrix, ids);
         }
@@ -205,10 +208,10 @@ impl Embeddings {
                            corpus_ids.json";
             return Err(Failure::input(folder, problem));
         }
-        let load = |name, ids| Vectors::read(&file_of(folder, name)?, ids);
+        let load = |name, side| Vectors::read(&file_of(folder, name)?, side);
         let embeddings = Self {
-            queries: load("queries", "query_ids.json")?.into(),
-            corpus: load("corpus", "corpus_ids.json")?.into(),
+            queries: load("queries", Side::Queries)?.into(),
+            corpus: load("corpus", Side::Documents)?.into(),
         };
         embeddings.require_one_dim(folder)?;
         Ok(embeddings)
@@ -227,8 +230,8 @@ impl Embeddings {
     /// As [`Vectors::read`], or when queries and documents have different dimensions.
     pub fn load_files(queries: &Path, documents: &Path) -> Result<Self, Failure> {
         let embeddings = Self {
-            queries: Vectors::read(queries, "query_ids.json")?.into(),
-            corpus: Vectors::read(documents, "corpus_ids.json")?.into(),
+            queries: Vectors::read(queries, Side::Queries)?.into(),
+            corpus: Vectors::read(documents, Side::Documents)?.into(),
         };
         embeddings.require_one_dim(queries)?;
         Ok(embeddings)
@@ -327,7 +330,7 @@ impl Matrix {
     ///
     /// As [`Vectors::read`].
     pub fn read(file: &Path) -> Result<Self, Failure> {
-        found::load(file).map(|found| found.matrix)
+        found::load(file, None).map(|found| found.matrix)
     }
 
     /// Reads the contents of a file of vectors of any format, named `file` in errors, into memory; with the ids of its
@@ -541,14 +544,14 @@ mod tests {
             .with("v.bin", row)
             .with("m.safetensors", &plain(2, 3, &VALUES))
             .with("t.txt", b"1 2 3");
-        assert_eq!(Vectors::read(&folder.path("v.bin"), "query_ids.json").expect("read").id(0), "a");
+        assert_eq!(Vectors::read(&folder.path("v.bin"), Side::Queries).expect("read").id(0), "a");
         assert_eq!(Matrix::read(&folder.path("m.safetensors")).expect("read").as_slice(), VALUES);
         let message = refusal(Matrix::read(&folder.path("t.txt")));
         assert!(
             message.contains("t.txt: this is no file of vectors that is known; expected .npy, .npz,"),
             "{message}"
         );
-        let message = refusal(Vectors::read(&folder.path("m.safetensors"), "query_ids.json"));
+        let message = refusal(Vectors::read(&folder.path("m.safetensors"), Side::Queries));
         assert!(
             message.contains(
                 "found no ids of its rows, expected a JSON list of them beside it in query_ids.json"
@@ -556,7 +559,7 @@ mod tests {
         );
         for ids in ["m_ids.json", "query_ids.json"] {
             fs::write(folder.path(ids), "[\"a\", \"b\"]").expect("written");
-            assert_eq!(Vectors::read(&folder.path("m.safetensors"), "query_ids.json").expect(ids).id(1), "b");
+            assert_eq!(Vectors::read(&folder.path("m.safetensors"), Side::Queries).expect(ids).id(1), "b");
             fs::remove_file(folder.path(ids)).expect("there");
         }
         let cut_off = Folder::new().with("m.safetensors", b"\x40\0\0\0\0\0\0\0{");

@@ -11,7 +11,7 @@ use host_cli::import::read_layer;
 use host_cli::metrics::{Measure, Metric};
 use host_cli::ranking::Index;
 use host_cli::retrieval_task::RetrievalTask;
-use host_cli::vectors::{Matrix, Vectors};
+use host_cli::vectors::{Matrix, Side, Vectors};
 use query_adapter::Level;
 
 /// What becomes of a file.
@@ -201,7 +201,7 @@ fn every_file_of_vectors_of_the_collection_has_its_stated_outcome() {
         }
     }
     for (name, refused) in ROWS {
-        match (Vectors::read(&inputs.join(name), "query_ids.json"), refused) {
+        match (Vectors::read(&inputs.join(name), Side::Queries), refused) {
             (Ok(vectors), None) => {
                 let ids: Vec<&str> = (0..vectors.len()).map(|row| vectors.id(row)).collect();
                 assert_eq!(ids, ["q1", "q2", "q3", "d1", "d2", "d3", "d4"], "{name}");

@@ -6,21 +6,17 @@ use std::path::Path;
 use npyz::{DType, Endianness, NpyHeader, TypeChar};
 use zip::{CompressionMethod, ZipArchive};
 
-use super::found::Found;
-use super::safetensors::NAMES;
+use super::found::{self, Found, Side};
 use super::{Matrix, npy};
 use crate::failure::Failure;
 use crate::ids::Ids;
 use crate::json::quoted;
 
-/// Names of the array with the ids.
-const ID_NAMES: [&str; 6] = ["ids", "id", "query_ids", "corpus_ids", "document_ids", "doc_ids"];
-
 /// The most bytes that one compressed byte can become, by the format of deflate, with room for headers.
 const GREATEST_RATIO: u64 = 1032;
 
 /// Reads an archive.
-pub(super) fn read(file: &Path, bytes: &[u8]) -> Result<Found, Failure> {
+pub(super) fn read(file: &Path, bytes: &[u8], side: Option<Side>) -> Result<Found, Failure> {
     let refuse = |problem: String| Failure::input(file, problem);
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|error| {
         refuse(format!("found no sound .npz archive ({error}); it is cut off or damaged, write it again"))
@@ -28,21 +24,10 @@ pub(super) fn read(file: &Path, bytes: &[u8]) -> Result<Found, Failure> {
     let mut names: Vec<String> =
         archive.file_names().filter_map(|name| name.ok()?.strip_suffix(".npy").map(str::to_owned)).collect();
     names.sort_unstable();
-    let (id_names, names): (Vec<String>, Vec<String>) =
-        names.into_iter().partition(|name| ID_NAMES.contains(&name.as_str()));
-    let name = match &names[..] {
-        [only] => only,
-        _ => match NAMES.iter().find_map(|known| names.iter().find(|name| name == known)) {
-            Some(name) => name,
-            None => {
-                let found: Vec<String> = names.iter().map(|name| quoted(name)).collect();
-                return Err(refuse(format!(
-                    "found the arrays {}, expected one beside the ids, or one called \"embeddings\"",
-                    if found.is_empty() { "none".to_owned() } else { found.join(", ") }
-                )));
-            }
-        },
-    };
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (id_names, names): (Vec<&str>, Vec<&str>) = names.into_iter().partition(|name| found::IDS.have(name));
+    let name = found::matrix(side, &names, ("arrays", &names), "one beside the ids").map_err(refuse)?;
+    let id_name = found::ids(side, &id_names).map_err(refuse)?;
     let member = |archive: &mut ZipArchive<_>, name: &str| {
         extract(archive, &format!("{name}.npy"))
             .map_err(|problem| refuse(format!("{}: {problem}", quoted(name))))
@@ -55,7 +40,7 @@ pub(super) fn read(file: &Path, bytes: &[u8]) -> Result<Found, Failure> {
     let npy = npy::Npy::parse(&contents).map_err(in_member(name))?;
     let (rows, dim) = (npy.rows, npy.dim);
     let matrix = Matrix::owned(rows, dim, npy.read().map_err(in_member(name))?);
-    let ids = match id_names.first() {
+    let ids = match id_name {
         Some(name) => Some(ids(&member(&mut archive, name)?).map_err(in_member(name))?),
         None => None,
     };
@@ -201,7 +186,7 @@ mod tests {
     }
 
     fn parse(bytes: &[u8]) -> Result<Found, Failure> {
-        read(Path::new("v.npz"), bytes)
+        read(Path::new("v.npz"), bytes, None)
     }
 
     fn refusal(bytes: &[u8]) -> String {
@@ -291,6 +276,36 @@ mod tests {
         for end in (0..whole.len()).step_by(7) {
             refusal(&whole[..end]);
         }
+    }
+
+    #[test]
+    fn each_side_takes_the_array_and_the_ids_that_are_called_its_own() {
+        let stored = |members: &[(&str, Vec<u8>)]| archive(CompressionMethod::Stored, members);
+        let of = |bytes: &[u8], side| read(Path::new("v.npz"), bytes, Some(side));
+        let ids = |text: &str| id_array("<U2", 1, &utf32(&[text], 2));
+        let both = stored(&[
+            ("corpus", plain(1, 3, &VALUES[3..])),
+            ("corpus_ids", ids("d1")),
+            ("queries", plain(1, 3, &VALUES[..3])),
+            ("query_ids", ids("q1")),
+        ]);
+        for (side, values, id) in [(Side::Queries, &VALUES[..3], "q1"), (Side::Documents, &VALUES[3..], "d1")]
+        {
+            let Found { matrix, ids } = of(&both, side).expect("read");
+            assert_eq!((matrix.as_slice(), ids.expect("ids").get(0)), (values, Some(id)));
+        }
+        let others = stored(&[("corpus", plain(1, 3, &VALUES[3..])), ("corpus_ids", ids("d1"))]);
+        let message = crate::failure::refusal(of(&others, Side::Queries));
+        assert!(
+            message
+                .contains("v.npz: found the arrays \"corpus\", none of which says that it is of the queries"),
+            "{message}"
+        );
+        let others = stored(&[("embeddings", plain(1, 3, &VALUES[3..])), ("query_ids", ids("q1"))]);
+        let message = crate::failure::refusal(of(&others, Side::Documents));
+        let expected =
+            "found the ids \"query_ids\", expected those of the documents, called \"corpus_ids\" or \"ids\"";
+        assert!(message.contains(expected), "{message}");
     }
 
     #[test]

@@ -18,21 +18,17 @@ use bytes::Bytes;
 
 use self::sizes::TextPages;
 use super::Matrix;
-use super::found::Found;
-use super::safetensors::NAMES;
+use super::found::{self, Found, Side};
 use crate::failure::Failure;
 use crate::ids::Ids;
 use crate::json::quoted;
-
-/// Names of the column with the ids.
-const ID_NAMES: [&str; 8] = ["id", "_id", "ids", "doc_id", "docid", "document_id", "query_id", "qid"];
 
 /// Rows that are read at a time.
 const ROWS_AT_A_TIME: usize = 4096;
 
 /// Reads the contents of a file.
-pub(super) fn read(file: &Path, bytes: Bytes) -> Result<Found, Failure> {
-    read_bytes(bytes).map_err(|problem| Failure::input(file, problem))
+pub(super) fn read(file: &Path, bytes: Bytes, side: Option<Side>) -> Result<Found, Failure> {
+    read_bytes(bytes, side).map_err(|problem| Failure::input(file, problem))
 }
 
 fn damaged(problem: impl Display) -> String {
@@ -40,8 +36,9 @@ fn damaged(problem: impl Display) -> String {
 }
 
 /// The library asserts part of what it assumes about a file, and panics at a damaged one.
-fn read_bytes(file: Bytes) -> Result<Found, String> {
-    without_panics(|| read_columns(file)).unwrap_or_else(|| Err(damaged("its parts contradict each other")))
+fn read_bytes(file: Bytes, side: Option<Side>) -> Result<Found, String> {
+    without_panics(|| read_columns(file, side))
+        .unwrap_or_else(|| Err(damaged("its parts contradict each other")))
 }
 
 /// None where it panics; of that nothing is printed.
@@ -64,36 +61,27 @@ fn without_panics<T>(read: impl FnOnce() -> T) -> Option<T> {
     result.ok()
 }
 
-fn read_columns(file: Bytes) -> Result<Found, String> {
+fn read_columns(file: Bytes, side: Option<Side>) -> Result<Found, String> {
     sizes::check_schema(&file).map_err(damaged)?;
     let reader = SerializedFileReader::new(file.clone()).map_err(damaged)?;
     let schema = reader.metadata().file_metadata().schema_descr_ptr();
     let root = |column: &ColumnDescriptor| column.path().parts().first().cloned().unwrap_or_default();
-    let lists: Vec<usize> = (0..schema.num_columns())
-        .filter(|&at| {
-            let column = schema.column(at);
-            column.max_rep_level() == 1 && matches!(column.physical_type(), Type::FLOAT | Type::DOUBLE)
-        })
-        .collect();
-    let named = NAMES.iter().find_map(|name| lists.iter().find(|&&at| root(&schema.column(at)) == *name));
-    let vectors = match (&lists[..], named) {
-        ([only], _) => *only,
-        (_, Some(&named)) => named,
-        _ => {
-            let found: Vec<String> =
-                (0..schema.num_columns()).map(|at| quoted(&root(&schema.column(at)))).collect();
-            return Err(format!(
-                "found the columns {}, expected one of lists of 32- or 64-bit floats, or such a one called \"embedding\"",
-                if found.is_empty() { "none".to_owned() } else { found.join(", ") }
-            ));
-        }
+    let names: Vec<String> = (0..schema.num_columns()).map(|at| root(&schema.column(at))).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let of_kind = |is_one: &dyn Fn(&ColumnDescriptor) -> bool| -> Vec<usize> {
+        (0..names.len()).filter(|&at| is_one(&schema.column(at))).collect()
     };
-    let id_column = ID_NAMES.iter().find_map(|name| {
-        (0..schema.num_columns()).find(|&at| {
-            let column = schema.column(at);
-            column.max_rep_level() == 0 && root(&column) == *name
-        })
+    let named = |columns: &[usize]| columns.iter().map(|&at| names[at]).collect::<Vec<_>>();
+    let lists = of_kind(&|column| {
+        column.max_rep_level() == 1 && matches!(column.physical_type(), Type::FLOAT | Type::DOUBLE)
     });
+    let expected = "one of lists of 32- or 64-bit floats";
+    let name = found::matrix(side, &named(&lists), ("columns", &names), expected)?;
+    let flat = of_kind(&|column| column.max_rep_level() == 0);
+    let id_name = found::ids(side, &named(&flat))?;
+    let at = |columns: &[usize], name: &str| columns.iter().copied().find(|&at| names[at] == name);
+    let vectors = at(&lists, name).ok_or_else(|| damaged("a column is missing"))?;
+    let id_column = id_name.and_then(|name| at(&flat, name));
 
     let mut ids = id_column.map(|_| Ids::default());
     let mut rows = Rows { dim: 0, count: 0, components: Vec::new() };
@@ -320,7 +308,7 @@ mod tests {
     }
 
     fn parse(bytes: &[u8]) -> Result<Found, Failure> {
-        read(Path::new("v.parquet"), Bytes::copy_from_slice(bytes))
+        read(Path::new("v.parquet"), Bytes::copy_from_slice(bytes), None)
     }
 
     fn refusal(bytes: &[u8]) -> String {
@@ -382,6 +370,24 @@ mod tests {
         );
         let message = refusal(&file(&flat, &["a"], &[3], &[0], &[1.0]));
         assert!(message.contains("found the columns \"id\", \"x\", expected one of lists"), "{message}");
+    }
+
+    #[test]
+    fn columns_of_the_other_side_are_refused() {
+        let of = |id: &str, vectors: &str, side| {
+            let schema = SCHEMA.replace("binary id", &format!("binary {id}")).replace("embedding", vectors);
+            let bytes = file(&schema, &["a"], &[3], &[0], &[1.0]);
+            read(Path::new("v.parquet"), Bytes::from(bytes), Some(side)).map(|_| ())
+        };
+        of("query_id", "queries", Side::Queries).expect("its own");
+        of("doc_id", "embedding", Side::Documents).expect("its own");
+        let message = crate::failure::refusal(of("id", "queries", Side::Documents));
+        assert!(
+            message.contains("found the columns \"queries\", none of which says that it is of the documents"),
+            "{message}"
+        );
+        let message = crate::failure::refusal(of("doc_id", "embedding", Side::Queries));
+        assert!(message.contains("found the ids \"doc_id\", expected those of the queries"), "{message}");
     }
 
     #[test]

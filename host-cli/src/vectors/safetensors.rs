@@ -7,14 +7,11 @@ use ::safetensors::tensor::{Dtype, TensorView};
 use half::{bf16, f16};
 use memmap2::Mmap;
 
-use super::found::Found;
+use super::found::{self, Found, Side};
 use super::{Matrix, id_list};
 use crate::failure::Failure;
 use crate::ids::Ids;
 use crate::json::quoted;
-
-/// The names under which a matrix is looked for where a file holds several.
-pub(super) const NAMES: [&str; 6] = ["embeddings", "embedding", "vectors", "vector", "queries", "corpus"];
 
 /// Whether the bytes begin as such a file does: the length of its header, which is in the file, and a brace.
 pub(super) fn is_one(bytes: &[u8]) -> bool {
@@ -24,8 +21,8 @@ pub(super) fn is_one(bytes: &[u8]) -> bool {
 }
 
 /// Reads a mapped file: `f32` are borrowed from it where they lie at a multiple of 4.
-pub(super) fn load(file: &Path, map: Mmap) -> Result<Found, Failure> {
-    let Chosen { rows, dim, data, borrowable, ids, values } = choose(file, &map)?;
+pub(super) fn load(file: &Path, map: Mmap, side: Option<Side>) -> Result<Found, Failure> {
+    let Chosen { rows, dim, data, borrowable, ids, values } = choose(file, &map, side)?;
     if !borrowable {
         return Ok(Found { matrix: Matrix::owned(rows, dim, values), ids });
     }
@@ -33,8 +30,8 @@ pub(super) fn load(file: &Path, map: Mmap) -> Result<Found, Failure> {
 }
 
 /// Reads the contents of a file into memory.
-pub(super) fn parse(file: &Path, bytes: &[u8]) -> Result<Found, Failure> {
-    let Chosen { rows, dim, data, borrowable, ids, values } = choose(file, bytes)?;
+pub(super) fn parse(file: &Path, bytes: &[u8], side: Option<Side>) -> Result<Found, Failure> {
+    let Chosen { rows, dim, data, borrowable, ids, values } = choose(file, bytes, side)?;
     let values = if borrowable { bytemuck::cast_slice(&bytes[data]).to_vec() } else { values };
     Ok(Found { matrix: Matrix::owned(rows, dim, values), ids })
 }
@@ -53,11 +50,14 @@ struct Chosen {
     values: Vec<f32>,
 }
 
-fn choose(file: &Path, bytes: &[u8]) -> Result<Chosen, Failure> {
+fn choose(file: &Path, bytes: &[u8], side: Option<Side>) -> Result<Chosen, Failure> {
     let refuse = |problem: String| Failure::input(file, problem);
     let tensors = open(file, bytes)?;
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| refuse(error.to_string()))?;
-    let ids = match header.metadata().as_ref().and_then(|metadata| metadata.get("ids")) {
+    let metadata = header.metadata().as_ref();
+    let keys: Vec<&str> = metadata.into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+    let key = found::ids(side, &keys).map_err(|problem| refuse(format!("its metadata: {problem}")))?;
+    let ids = match key.and_then(|key| metadata?.get(key)) {
         Some(text) => Some(id_list::parse(file, "the ids in its metadata", text.as_bytes())?),
         None => None,
     };
@@ -68,20 +68,8 @@ fn choose(file: &Path, bytes: &[u8]) -> Result<Chosen, Failure> {
         .copied()
         .filter(|name| tensors.tensor(name).is_ok_and(|tensor| tensor.shape().len() == 2))
         .collect();
-    let name = match matrices[..] {
-        [only] => only,
-        _ => match NAMES.iter().find(|name| matrices.contains(name)) {
-            Some(name) => name,
-            None => {
-                let found: Vec<String> = names.iter().map(|name| quoted(name)).collect();
-                return Err(refuse(format!(
-                    "found the tensors {}, expected one with two dimensions (rows, components), or one called \
-                     \"embeddings\"",
-                    if found.is_empty() { "none".to_owned() } else { found.join(", ") }
-                )));
-            }
-        },
-    };
+    let expected = "one with two dimensions (rows, components)";
+    let name = found::matrix(side, &matrices, ("tensors", &names), expected).map_err(refuse)?;
     let tensor = tensors.tensor(name).map_err(|error| refuse(error.to_string()))?;
     let [rows, dim] = *tensor.shape() else {
         return Err(refuse(format!("the tensor {} is no matrix", quoted(name))));
@@ -166,7 +154,7 @@ mod tests {
     }
 
     fn read(bytes: &[u8]) -> Result<Found, Failure> {
-        parse(Path::new("v.safetensors"), bytes)
+        parse(Path::new("v.safetensors"), bytes, None)
     }
 
     fn refusal(bytes: &[u8]) -> String {
@@ -180,7 +168,7 @@ mod tests {
         for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::F64] {
             let bytes = file(&[("x", dtype, &[2, 3], &VALUES)], Some("[\"a\", 7]"));
             std::fs::write(&path, &bytes).expect("written");
-            let mapped = load(&path, crate::vectors::map(&path).expect("mapped")).expect("read");
+            let mapped = load(&path, crate::vectors::map(&path).expect("mapped"), None).expect("read");
             assert_eq!(matches!(mapped.matrix.storage, Storage::Mapped { .. }), dtype == Dtype::F32);
             for Found { matrix, ids } in [read(&bytes).expect("read"), mapped] {
                 assert_eq!(
@@ -232,6 +220,52 @@ mod tests {
         assert!(
             refusal(&twice).contains("the ids in its metadata: entry 2 is \"a\": it was entry 1 already")
         );
+    }
+
+    #[test]
+    fn each_side_takes_what_is_called_its_own() {
+        let of = |names: &[&str], side| {
+            let values: Vec<[f32; 2]> = (0..names.len()).map(|at| [at as f32, 1.0]).collect();
+            let tensors: Vec<_> = names
+                .iter()
+                .zip(&values)
+                .map(|(name, values)| (*name, Dtype::F32, &[1_usize, 2][..], &values[..]))
+                .collect();
+            parse(Path::new("v.safetensors"), &file(&tensors, None), Some(side))
+        };
+        let first = |names: &[&str], side| of(names, side).expect("read").matrix.row(0)[0];
+        for (names, expected) in [
+            (&["corpus", "embeddings", "queries"][..], [2.0, 0.0]),
+            (&["corpus", "embeddings"], [1.0, 0.0]),
+            (&["embeddings", "queries"], [1.0, 0.0]),
+            (&["x"], [0.0, 0.0]),
+        ] {
+            let found = [Side::Queries, Side::Documents].map(|side| first(names, side));
+            assert_eq!(found, expected, "{names:?}");
+        }
+        for (names, side, expected) in [
+            (
+                &["corpus"][..],
+                Side::Queries,
+                "v.safetensors: found the tensors \"corpus\", none of which says that it is of the queries; call that \
+                 one \"queries\" or \"embeddings\"",
+            ),
+            (
+                &["a", "queries"],
+                Side::Documents,
+                "found the tensors \"a\", \"queries\", none of which says that it is of the documents; call that one \
+                 \"corpus\" or \"embeddings\"",
+            ),
+            (
+                &["a", "b"],
+                Side::Queries,
+                "found the tensors \"a\", \"b\", expected one with two dimensions (rows, components), or one called \
+                 \"queries\" or \"embeddings\"",
+            ),
+        ] {
+            let message = crate::failure::refusal(of(names, side));
+            assert!(message.contains(expected), "{names:?}: {message}");
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::fs;
 
 use query_adapter::image::{ImageSpec, Metadata};
 use query_adapter::{Lanes, Level, Linear, linear_len};
+use safetensors::serialize;
+use safetensors::tensor::{Dtype, TensorView};
 
 use crate::support::{DIM, Data, Folder, levels, text, write_npy};
 
@@ -294,4 +296,29 @@ fn damaged_adapter_files_are_refused_everywhere() {
             folder.refuses(&format!("{words} {file}"), INPUT, &[&format!("{file}: "), part]);
         }
     }
+}
+
+#[test]
+fn one_file_gives_each_side_its_own_vectors() {
+    let folder = Folder::with_data();
+    let data = Data::small();
+    folder.write("plain.json", data.json(false));
+    let bytes = |list: &[crate::support::Text]| -> Vec<u8> {
+        list.iter().flat_map(|text| &text.vector).flat_map(|value| value.to_le_bytes()).collect()
+    };
+    let (queries, corpus) = (bytes(&data.queries), bytes(&data.documents));
+    let ids = |list: &[crate::support::Text]| format!("{:?}", list.iter().map(|t| &t.id).collect::<Vec<_>>());
+    let tensor =
+        |rows: usize, bytes| TensorView::new(Dtype::F32, vec![rows, DIM], bytes).expect("consistent");
+    let tensors = [("corpus", tensor(20, &corpus)), ("queries", tensor(40, &queries))];
+    let metadata = [("query_ids", ids(&data.queries)), ("corpus_ids", ids(&data.documents))];
+    let metadata = metadata.map(|(key, ids)| (key.to_owned(), ids)).into();
+    folder.write("v.safetensors", serialize(tensors, Some(metadata)).expect("a file"));
+    let flags = "--query-embeddings v.safetensors --document-embeddings v.safetensors";
+    let expected = folder.json("evaluate train.json");
+    assert_eq!(folder.json(&format!("evaluate plain.json {flags}")), expected);
+    let only = [("corpus", tensor(20, &corpus))];
+    folder.write("v.safetensors", serialize(only, None).expect("a file"));
+    let parts = ["v.safetensors: found the tensors \"corpus\"", "call that one \"queries\""];
+    folder.refuses(&format!("evaluate plain.json {flags}"), INPUT, &parts);
 }
