@@ -216,6 +216,25 @@ impl AdapterFile {
         Err(Failure::input(&self.path, problem))
     }
 
+    /// Refuses an adapter that does not turn queries of a data set of `dim` components into vectors that can be compared
+    /// with its documents.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Input`] naming both dimensions.
+    pub fn require_dim(&self, dim: usize) -> Result<(), Failure> {
+        self.require_in_dim(dim, "the queries")?;
+        let found = self.image()?.out_dim();
+        if found == dim {
+            return Ok(());
+        }
+        let problem = format!(
+            "the adapter gives vectors of {found} components, the documents have {dim}; use an adapter that gives as many \
+             as the documents have, or apply it to the queries' vectors and search among documents of {found}"
+        );
+        Err(Failure::input(&self.path, problem))
+    }
+
     fn refused(&self, error: query_adapter::Error) -> Failure {
         use query_adapter::Error;
         let advice = match error {

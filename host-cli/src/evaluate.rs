@@ -72,7 +72,7 @@ pub fn run(options: &EvaluateOptions, level: Level, note: &mut dyn FnMut(&str)) 
     lint::announce(&task, &[], common.strict, note)?;
     let adapter = match &file {
         Some(file) => {
-            file.require_in_dim(task.dim(), "the queries")?;
+            file.require_dim(task.dim())?;
             Some(file.adapter(level)?)
         }
         None => None,

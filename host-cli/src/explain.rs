@@ -111,7 +111,7 @@ pub fn run(options: &ExplainOptions, level: Level, note: &mut dyn FnMut(&str)) -
     source.require(&file, note)?;
     let (dataset, reading) = (options.dataset.as_path(), &common.reading);
     let task = source.load(dataset, note)?;
-    file.require_in_dim(task.dim(), "the queries")?;
+    file.require_dim(task.dim())?;
     let adapter = file.adapter(level)?;
     let query = find(&task, &options.query)?;
 

@@ -114,7 +114,7 @@ impl<'a> Retrievers<'a> {
             Some(path) => {
                 let file = AdapterFile::open(Path::new(path), self.level)?;
                 opened.source.require(&file, note)?;
-                file.require_in_dim(task.dim(), "the queries")?;
+                file.require_dim(task.dim())?;
                 opened.index.evaluate(&task, Some(&file.adapter(self.level)?))?
             }
             None => opened.index.evaluate(&task, None)?,

@@ -5,7 +5,7 @@ use query_adapter::Level;
 use safetensors::serialize;
 use safetensors::tensor::{Dtype, TensorView};
 
-use crate::support::{Folder, text};
+use crate::support::{DIM, Folder, text};
 
 const INPUT: i32 = 3;
 const OUTPUT: i32 = 4;
@@ -46,6 +46,25 @@ fn a_linear_layer_becomes_an_adapter_that_does_the_same() {
     folder.write("other.safetensors", layer(&[("w", &[1, 2], &[1.0, 2.0]), ("b", &[1], &[0.5])]));
     let adapter = read_layer(&folder.path("other.safetensors"), Level::detect()).expect("a layer");
     assert_eq!((adapter.in_dim(), adapter.out_dim(), adapter.has_bias()), (2, 1, true));
+}
+
+#[test]
+fn an_adapter_that_gives_other_vectors_than_the_documents_is_refused_where_there_are_documents() {
+    let folder = Folder::with_data();
+    folder.write("layer.safetensors", layer(&[("linear.weight", &[4, DIM], &[0.5; 4 * DIM])]));
+    folder.stdout("import layer.safetensors -o narrow.qad");
+    let parts = [
+        "narrow.qad: the adapter gives vectors of 4 components, the documents have 8",
+        "use an adapter that gives as many",
+    ];
+    for command in [
+        "evaluate test.json --adapter narrow.qad",
+        "evaluate test.json --compare base --compare narrow=+narrow.qad",
+        "compare narrow.qad --dataset test.json",
+        "explain test.json --adapter narrow.qad --query q2-0-0",
+    ] {
+        folder.refuses(command, INPUT, &parts);
+    }
 }
 
 #[test]
