@@ -54,8 +54,8 @@ pub(super) fn read(
     let labels = parts.labels()?;
     let negatives = parts.find(NEGATIVE_DOCS)?;
     // One file of queries for several splits: those of the others are not missing their labels.
-    let only = (labels.of_split && !own_queries).then_some(&labels.labels.queries);
-    let queries = read_queries(&queries_file, &labels.labels.queries, only, holding)?;
+    let only = labels.of_split && !own_queries;
+    let queries = read_queries(&queries_file, (&labels.file, &labels.labels), only, holding)?;
     let corpus = read_corpus(&corpus_file, holding)?;
     let negative_docs = negatives.map(|(file, _)| qrels::load(&file)).transpose()?;
     Ok(Dataset {
@@ -82,11 +82,10 @@ pub(super) fn around(
         let parts = Parts { folder, names: Vec::new(), named: false, all: true };
         if let (Some((corpus, _)), Some((queries, _))) = (parts.find(CORPUS)?, parts.find(QUERIES)?) {
             let relevant_docs = qrels::parse(qrels_file, bytes)?;
-            let only = &relevant_docs.queries;
             return Ok(Some(Dataset {
                 file: qrels_file.to_owned(),
                 mode: None,
-                queries: read_queries(&queries, only, Some(only), holding)?,
+                queries: read_queries(&queries, (qrels_file, &relevant_docs), true, holding)?,
                 corpus: read_corpus(&corpus, holding)?,
                 relevant_docs,
                 negative_docs: None,
@@ -242,15 +241,26 @@ impl Parts<'_> {
     }
 }
 
-/// Reads the queries, which may be the `labelled` ones in the same order.
+/// Reads the queries, which may be the labelled ones in the same order; or these `only`.
 fn read_queries(
     file: &Path,
-    labelled: &Ids,
-    only: Option<&Ids>,
+    (labels_file, labels): (&Path, &Labels),
+    only: bool,
     holding: Holding<'_>,
 ) -> Result<Texts, Failure> {
+    let labelled = &labels.queries;
     let texts = TextEntries { texts: Texts::expecting(labelled), keep: holding.texts };
-    read_texts(file, false, texts, only)
+    let queries = read_texts(file, false, texts, only.then_some(labelled))?;
+    if let (true, true, Some(first)) = (only, queries.ids.is_empty(), labelled.get(0)) {
+        let problem = format!(
+            "none of its queries (the first is {}) is among those of {}; check that the labels (\"relevant_docs\", qrels) \
+             use the ids of the queries and the documents",
+            json::quoted(first),
+            file.file_name().unwrap_or_default().display()
+        );
+        return Err(Failure::input(labels_file, problem));
+    }
+    Ok(queries)
 }
 
 fn read_corpus(file: &Path, holding: Holding<'_>) -> Result<Texts, Failure> {
@@ -497,6 +507,19 @@ mod tests {
             let folder = Folder::new(&[BEIR[0], BEIR[1], (name, "3 0 d1 1\n")]);
             assert_eq!(ids(&folder.read(None, Purpose::Test).expect(name).queries), ["3"], "{name}");
         }
+    }
+
+    #[test]
+    fn labels_of_other_queries_than_there_are_are_refused_by_the_first() {
+        let folder = Folder::new(&[BEIR[0], BEIR[1], ("qrels/test.tsv", "q30\t0\td1\t1\nq31\t0\td1\t1\n")]);
+        let expected = "test.tsv: none of its queries (the first is \"q30\") is among those of queries.jsonl; check that \
+                        the labels (\"relevant_docs\", qrels) use the ids";
+        let message = folder.refusal(None, Purpose::Test);
+        assert!(message.contains(expected), "{message}");
+        let file = folder.0.path().join("qrels/test.tsv");
+        let read = Dataset::read(&file, &ReadingOptions::default(), Purpose::Test);
+        let message = crate::failure::refusal(read);
+        assert!(message.contains(expected), "{message}");
     }
 
     #[test]
