@@ -11,6 +11,7 @@ use query_adapter::Level;
 
 use crate::claims::Claim;
 use crate::failure::Failure;
+use crate::files::require_distinct;
 use crate::ids::Ids;
 use crate::json::quoted;
 use crate::judging::{Answers, Judgements, JudgingOptions};
@@ -120,10 +121,14 @@ struct Difference {
 /// [`Failure::Usage`] for systems that are malformed, too few or without what they are measured on; [`Failure::Input`] for files that
 /// cannot be used or systems that did not answer the same queries; [`Failure::Output`].
 pub fn run(options: &CompareOptions, level: Level, note: &mut dyn FnMut(&str)) -> Result<String, Failure> {
-    let claim = options.per_query.as_ref().map(|file| Claim::take(file, options.force));
-    let _claim = claim.transpose()?;
     let mut systems =
         options.systems.iter().map(|text| System::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    let inputs = [&options.dataset, &options.groups, &options.train, &options.judging.qrels];
+    let inputs = inputs.map(Option::as_deref).into_iter().chain(options.common.inputs());
+    let inputs = inputs.chain(systems.iter().flat_map(System::files));
+    require_distinct(&[("--per-query", options.per_query.as_deref())], inputs)?;
+    let claim = options.per_query.as_ref().map(|file| Claim::take(file, options.force));
+    let _claim = claim.transpose()?;
     if let [only] = &systems[..]
         && only.is_adapter()
     {

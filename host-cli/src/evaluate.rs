@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::adapter_file::AdapterFile;
 use crate::claims::Claim;
 use crate::failure::Failure;
-use crate::files::write_atomically;
+use crate::files::{require_distinct, write_atomically};
 use crate::judging::Judgements;
 use crate::lint;
 use crate::metrics::Gain;
@@ -34,16 +34,13 @@ pub(crate) const BASE: &str = "base";
 /// [`Failure::Input`] for data or an adapter that cannot be used; [`Failure::Output`].
 pub fn run(options: &EvaluateOptions, level: Level, note: &mut dyn FnMut(&str)) -> Result<String, Failure> {
     let outputs = [
-        ("--predictions", &options.predictions),
-        ("--per-query", &options.per_query),
-        ("--report", &options.report),
+        ("--predictions", options.predictions.as_deref()),
+        ("--per-query", options.per_query.as_deref()),
+        ("--report", options.report.as_deref()),
     ];
-    for (at, (flag, file)) in outputs.iter().enumerate() {
-        if let Some((other, _)) = outputs.iter().take(at).find(|(_, other)| file.is_some() && other == file) {
-            return Err(Failure::Usage(format!("{flag} and {other} name the same file")));
-        }
-    }
-    let claims = outputs.iter().filter_map(|(_, file)| file.as_ref());
+    let inputs = [&options.dataset, &options.adapter, &options.run, &options.judging.qrels];
+    require_distinct(&outputs, inputs.map(Option::as_deref).into_iter().chain(options.common.inputs()))?;
+    let claims = outputs.iter().filter_map(|&(_, file)| file);
     let claims = claims.map(|file| Claim::take(file, options.force));
     let _claims = claims.collect::<Result<Vec<_>, _>>()?;
     if let Some(file) = &options.run {

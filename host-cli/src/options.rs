@@ -1,7 +1,7 @@
 //! The command line: every command, flag and default in one place.
 
 use core::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -134,6 +134,13 @@ pub struct Common {
     /// Print neither progress nor notes
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+impl Common {
+    /// The vectors that are read.
+    pub(crate) fn inputs(&self) -> [Option<&Path>; 3] {
+        [&self.embeddings, &self.query_embeddings, &self.document_embeddings].map(Option::as_deref)
+    }
 }
 
 /// The model that embeds texts, and how.

@@ -26,7 +26,7 @@ use crate::dataset::Purpose;
 use crate::embed::Origin;
 use crate::evaluate::stem;
 use crate::failure::Failure;
-use crate::files::{check_output, place_of, write_atomically};
+use crate::files::{self, check_output, write_atomically};
 use crate::fit::{
     Adapter, Event, Fit, FitState, Progress, Recipe, Settings, fit, optimizer_name, require_negatives,
 };
@@ -91,23 +91,23 @@ pub fn run(options: &TrainOptions, level: Level, note: &mut dyn FnMut(&str)) -> 
     result
 }
 
-/// Refuses two outputs in one file.
+/// Refuses two outputs in one file, and one in a file that is read.
 fn require_distinct(options: &TrainOptions) -> Result<(), Failure> {
-    let files = [
-        ("--output", Some(&options.output)),
-        ("--log", options.log.as_ref()),
-        ("--report", options.report.as_ref()),
-        ("--checkpoint", options.checkpoints.checkpoint.as_ref()),
-        ("--predictions", options.predictions.as_ref()),
+    let outputs = [
+        ("--output", Some(options.output.as_path())),
+        ("--log", options.log.as_deref()),
+        ("--report", options.report.as_deref()),
+        ("--checkpoint", options.checkpoints.checkpoint.as_deref()),
+        ("--predictions", options.predictions.as_deref()),
     ];
-    let files: Vec<_> = files.into_iter().filter_map(|(flag, file)| Some((flag, place_of(file?)))).collect();
-    for (at, (flag, file)) in files.iter().enumerate() {
-        if let Some((other, _)) = files.iter().take(at).find(|(_, other)| other == file) {
-            let problem = format!("{flag} and {other} name the same file; give each its own");
-            return Err(Failure::Usage(problem));
-        }
-    }
-    Ok(())
+    let inputs = [
+        Some(options.train.as_path()),
+        options.validation.as_deref(),
+        options.test.as_deref(),
+        options.auto.keep.as_deref(),
+        options.configuration.config.as_deref(),
+    ];
+    files::require_distinct(&outputs, inputs.into_iter().chain(options.common.inputs()))
 }
 
 /// What to do after an interruption that nothing was saved at.

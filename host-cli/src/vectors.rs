@@ -223,6 +223,15 @@ impl Embeddings {
         Format::ENDINGS.iter().any(|(ending, _)| folder.join(format!("corpus.{ending}")).is_file())
     }
 
+    /// The files that may hold vectors, ids or texts in a folder, whether there or not.
+    pub(crate) fn files_in(folder: &Path) -> Vec<PathBuf> {
+        let matrices = ["queries", "corpus"].into_iter().flat_map(|name| {
+            Format::ENDINGS.iter().map(move |(ending, _)| folder.join(format!("{name}.{ending}")))
+        });
+        let ids = [Side::Queries, Side::Documents].map(|side| folder.join(side.ids_file()));
+        matrices.chain(ids).collect()
+    }
+
     /// Reads two files of vectors, see [`Vectors::read`].
     ///
     /// # Errors

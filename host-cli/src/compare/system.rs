@@ -169,6 +169,16 @@ fn kind(file: &Path) -> Result<Kind, Failure> {
 }
 
 impl<'a> System<'a> {
+    /// The files and the folder that it names; a model's name may look like one and harms nobody.
+    pub(super) fn files(&self) -> [Option<&'a Path>; 2] {
+        match *self {
+            Self::Retriever(Retriever { source, adapter, .. }) => {
+                [Some(source).filter(|source| !source.is_empty()), adapter].map(|path| path.map(Path::new))
+            }
+            Self::Run(_, file) | Self::PerQuery(_, file) => [Some(file), None],
+        }
+    }
+
     /// Reads `[NAME=]SYSTEM`.
     ///
     /// # Errors

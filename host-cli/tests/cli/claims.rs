@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use crate::checkpoint::wait_until;
-use crate::support::{Folder, text};
+use crate::support::{Data, Folder, text};
 
 const USAGE: i32 = 2;
 const OUTPUT: i32 = 4;
@@ -64,6 +64,48 @@ fn outputs_that_are_one_file_are_refused() {
     std::os::unix::fs::symlink("x", folder.path("y")).expect("a link");
     let expected = "--log and --output name the same file";
     folder.refuses("train train.json -o x --log y --force", USAGE, &[expected]);
+}
+
+#[test]
+fn an_output_that_is_read_by_the_same_command_is_refused_and_untouched() {
+    let folder = Folder::with_adapter();
+    let data = Data::small();
+    folder.write("plain.json", data.json(false));
+    data.write_folder(&folder.path("vectors"));
+    folder.write("q.tsv", "q1-0-0 0 d1-0 1\n");
+    folder.write("c.toml", "epochs = 1\n");
+    folder.stdout("evaluate train.json --predictions base.run --per-query base.jsonl");
+    folder.stdout("export a.qad --format safetensors --output layer.safetensors");
+    for (words, named) in [
+        ("train train.json -o ./train.json", "--output names ./train.json"),
+        ("train train.json --config c.toml -o c.toml", "--output names c.toml"),
+        ("train train.json --test test.json --report test.json", "--report names test.json"),
+        (
+            "train plain.json --embeddings vectors --log vectors/queries.npy",
+            "--log names vectors/queries.npy",
+        ),
+        (
+            "train plain.json --embeddings vectors --checkpoint vectors/corpus_ids.json",
+            "--checkpoint names vectors/corpus_ids.json",
+        ),
+        ("evaluate train.json --qrels q.tsv --predictions q.tsv", "--predictions names q.tsv"),
+        ("evaluate train.json --adapter a.qad --report a.qad", "--report names a.qad"),
+        ("evaluate --run base.run --qrels q.tsv --per-query base.run", "--per-query names base.run"),
+        ("compare a.qad --dataset train.json --per-query a.qad", "--per-query names a.qad"),
+        ("compare base.jsonl base.jsonl --per-query base.jsonl", "--per-query names base.jsonl"),
+        ("export a.qad --format rust --output a.qad", "--output names a.qad"),
+        ("import layer.safetensors -o layer.safetensors", "--output names layer.safetensors"),
+    ] {
+        let file = named.split(' ').next_back().unwrap_or_default();
+        let before = folder.read(file);
+        let expected = [named, ", which is read by the same command; name another file"];
+        folder.refuses(&format!("{words} --force"), 2, &expected);
+        assert_eq!(folder.read(file), before, "{words}");
+    }
+    // A new file beside the vectors is in nobody's way, nor is the same one again.
+    let words = "train plain.json --recipe single --epochs 1 --embeddings vectors -o vectors/a.qad -q";
+    folder.stdout(words);
+    folder.stdout(&format!("{words} --force"));
 }
 
 #[test]

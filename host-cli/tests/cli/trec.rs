@@ -238,7 +238,11 @@ fn what_cannot_be_judged_is_refused_in_one_line() {
     folder.refuses("evaluate graded.json --predictions p.run", 4, &["p.run: exists already", "--force"]);
     folder.stdout("evaluate graded.json --predictions p.run --force");
     assert!(text(&folder.read("p.run")).starts_with("q Q0 a 1 1 base\n"));
-    folder.refuses("evaluate graded.json --predictions x --per-query x", USAGE, &["name the same file"]);
+    let expected = ["--per-query and --predictions name the same file; give each its own"];
+    for per_query in ["x", "./x"] {
+        let words = format!("evaluate graded.json --predictions x --per-query {per_query}");
+        folder.refuses(&words, USAGE, &expected);
+    }
 }
 
 #[test]
