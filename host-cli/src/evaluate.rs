@@ -66,7 +66,7 @@ pub fn run(options: &EvaluateOptions, level: Level, note: &mut dyn FnMut(&str)) 
     let task = source.join(dataset, note)?;
     // The task has the vectors that it needs; the ids of all others need not stay.
     drop(source);
-    lint::announce(&task, &[], common.strict, note)?;
+    lint::announce(&task, &[], false, common.strict, note)?;
     let adapter = match &file {
         Some(file) => {
             file.require_dim(task.dim())?;

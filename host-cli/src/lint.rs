@@ -56,16 +56,19 @@ pub fn run(options: &LintOptions) -> Result<String, Failure> {
     let load = |file: &PathBuf| Linted::load(file, &options.reading, embeddings.as_ref());
     let sets = options.datasets.iter().map(load).collect::<Result<Vec<_>, _>>()?;
     let shared: Vec<Shared> = match sets.split_first() {
-        Some((first, others)) => others.iter().map(|other| Shared::of(first, other)).collect(),
+        Some((first, others)) => {
+            others.iter().map(|other| Shared::of(first, other, embeddings.is_some())).collect()
+        }
         None => Vec::new(),
     };
     let kinds: usize = sets.iter().map(|set| set.defects().iter().count()).sum();
     let leaks = shared.iter().filter(|shared| shared.queries.count > 0).count();
+    let renamed = shared.iter().filter(|shared| !shared.other_texts.is_empty()).count();
     let printed = match options.json {
         true => format!("{}\n", object(&sets, &shared)),
         false => text(&sets, &shared),
     };
-    if kinds + leaks == 0 {
+    if kinds + leaks + renamed == 0 {
         return Ok(printed);
     }
     let mut words = format!("found {}", counted(kinds, "kind of defect", "kinds of defects"));
@@ -73,17 +76,24 @@ pub fn run(options: &LintOptions) -> Result<String, Failure> {
         words +=
             &format!(", and training queries in {}", counted(leaks, "other data set", "other data sets"));
     }
+    if renamed > 0 {
+        let others = counted(renamed, "other data set", "other data sets");
+        words += &format!(", and one vector for two texts in {others}");
+    }
     Err(Failure::Unclean { printed, words })
 }
 
-/// Says in notes what the data sets of a run hold, what is wrong with them and what they share.
+/// Says in notes what the data sets of a run hold, what is wrong with them and what they share; `by_id` says that all have
+/// their vectors from the same files, by id.
 ///
 /// # Errors
 ///
-/// [`Failure::Input`] where a training query stands in another data set and `strict` is set.
+/// [`Failure::Input`] where a training query stands in another data set, or an id of the same vector has another text there,
+/// and `strict` is set.
 pub(crate) fn announce(
     train: &RetrievalTask,
     others: &[&RetrievalTask],
+    by_id: bool,
     strict: bool,
     note: &mut dyn FnMut(&str),
 ) -> Result<(), Failure> {
@@ -92,11 +102,11 @@ pub(crate) fn announce(
         note_defects(task.file(), task.defects(), note);
     }
     for other in others {
-        let shared = Shared::of(train, *other);
+        let shared = Shared::of(train, *other, by_id);
         let lines = shared.lines();
         lines.iter().for_each(|line| note(line));
-        if strict && shared.queries.count > 0 {
-            refuse(other.file(), shared.query_line().into_iter().collect())?;
+        if strict {
+            refuse(other.file(), shared.query_line().into_iter().chain(shared.other_texts_line()).collect())?;
         }
     }
     Ok(())
@@ -217,6 +227,15 @@ struct Shared {
     other: PathBuf,
     queries: Overlap,
     documents: Overlap,
+    /// Where both have their vectors from the same files.
+    other_texts: OtherTexts,
+}
+
+/// Ids of both of two data sets that have one text in one and another in the other, with the first of them.
+#[derive(Default)]
+struct OtherTexts {
+    queries: (usize, Option<String>),
+    documents: (usize, Option<String>),
 }
 
 /// Texts that stand in both of two lists.
@@ -227,12 +246,20 @@ struct Overlap {
 }
 
 impl Shared {
-    fn of(train: &dyn Compared, other: &dyn Compared) -> Self {
+    fn of(train: &dyn Compared, other: &dyn Compared, by_id: bool) -> Self {
+        let other_texts = match by_id {
+            true => OtherTexts {
+                queries: other_texts(&|| train.query_texts(), &|| other.query_texts()),
+                documents: other_texts(&|| train.document_texts(), &|| other.document_texts()),
+            },
+            false => OtherTexts::default(),
+        };
         Self {
             train: train.name().to_owned(),
             other: other.name().to_owned(),
             queries: Overlap::of(&|| train.query_texts(), &|| other.query_texts()),
             documents: Overlap::of(&|| train.document_texts(), &|| other.document_texts()),
+            other_texts,
         }
     }
 
@@ -249,8 +276,46 @@ impl Shared {
         let documents = self.documents.words().map(|words| {
             format!("{other}: documents whose text {train} has too: {words}; they are not new to training")
         });
-        self.query_line().into_iter().chain(documents).collect()
+        self.query_line().into_iter().chain(documents).chain(self.other_texts_line()).collect()
     }
+
+    fn other_texts_line(&self) -> Option<String> {
+        let (train, other) = (self.train.display(), self.other.display());
+        let OtherTexts { queries, documents } = &self.other_texts;
+        let words = |(count, first): &(usize, Option<String>), one, more| {
+            let first = quoted(first.as_ref()?);
+            Some(format!("{} (the first is {first})", counted(*count, one, more)))
+        };
+        let words = [words(queries, "query", "queries"), words(documents, "document", "documents")];
+        let words = words.into_iter().flatten().collect::<Vec<_>>().join(" and ");
+        (!words.is_empty()).then(|| {
+            format!(
+                "{other}: ids that have another text than in {train}: {words}; their one vector is of one of the two texts \
+                 at most, so give them ids of their own, or each data set its own vectors"
+            )
+        })
+    }
+}
+
+impl OtherTexts {
+    fn is_empty(&self) -> bool {
+        self.queries.0 + self.documents.0 == 0
+    }
+
+    fn value(&self) -> Value {
+        let value = |(count, first): &(usize, Option<String>)| json!({ "count": count, "first": first });
+        json!({ "queries": value(&self.queries), "documents": value(&self.documents) })
+    }
+}
+
+/// How many ids of `found` stand in `known` with another text, and the first of them. An empty text is no other one.
+fn other_texts(known: &Texts<'_>, found: &Texts<'_>) -> (usize, Option<String>) {
+    // For look-ups only; of the second list, which is the smaller one as a rule.
+    let found: HashMap<&str, TextKey> = found().filter(|(_, text)| !text.is_blank()).collect();
+    let mut others =
+        known().filter(|(id, text)| !text.is_blank() && found.get(id).is_some_and(|found| found != text));
+    let first = others.next().map(|(id, _)| id.to_owned());
+    (usize::from(first.is_some()) + others.count(), first)
 }
 
 type Texts<'a> = dyn Fn() -> Box<dyn Iterator<Item = (&'a str, TextKey)> + 'a> + 'a;
@@ -341,6 +406,7 @@ fn object(sets: &[Linted], shared: &[Shared]) -> Value {
             json!({
                 "train": shared.train, "other": shared.other,
                 "queries": shared.queries.value(), "documents": shared.documents.value(),
+                "other_texts": shared.other_texts.value(),
             })
         })
         .collect();

@@ -190,7 +190,7 @@ fn load(options: &TrainOptions, level: Level, note: &mut dyn FnMut(&str)) -> Res
     let validation = options.validation.as_deref().map(|file| load(Purpose::Validation, file)).transpose()?;
     let test = options.test.as_deref().map(|file| load(Purpose::Test, file)).transpose()?;
     let others: Vec<&RetrievalTask> = validation.iter().chain(&test).collect();
-    lint::announce(&train, &others, common.strict, note)?;
+    lint::announce(&train, &others, source.is_by_id(), common.strict, note)?;
     let keep = options.auto.keep.as_deref();
     let keep = keep.map(|file| keep_set::load(file, &mut source, &train, note)).transpose()?;
     let origin = source.origin()?;

@@ -167,6 +167,11 @@ impl VectorSource {
         Ok(Vectors::from_rows(known.source().to_owned(), queries.ids, known.dim(), components))
     }
 
+    /// Whether all data sets have their vectors from the same files, by id alone.
+    pub(crate) fn is_by_id(&self) -> bool {
+        matches!(self.vectors, Source::Files(..))
+    }
+
     /// Which model the vectors come from, where that is known.
     ///
     /// # Errors

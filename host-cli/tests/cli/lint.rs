@@ -237,6 +237,46 @@ fn what_training_and_test_share_is_named() {
 }
 
 #[test]
+fn one_vector_for_two_texts_is_named() {
+    let folder = Folder::new();
+    let (train, mut test) = (Data::small(), Data::small());
+    for (at, query) in test.queries.iter_mut().enumerate() {
+        query.text = format!("another question {at}");
+    }
+    test.documents[3].text = "another text".to_owned();
+    // One without a text is no other one.
+    test.queries[0].text = String::new();
+    train.write_folder(&folder.path("vectors"));
+    folder.write("train.json", train.json(false));
+    folder.write("test.json", test.json(false));
+    let line = "test.json: ids that have another text than in train.json: 39 queries (the first is \"q1-0-1\") and 1 document \
+                (the first is \"d1-3\"); their one vector is of one of the two texts at most";
+    let assert = folder.run("lint train.json test.json --embeddings vectors").assert().code(UNCLEAN);
+    let (printed, said) = (text(&assert.get_output().stdout), text(&assert.get_output().stderr));
+    assert!(printed.contains(line), "{printed}");
+    assert!(said.contains("and one vector for two texts in 1 other data set"), "{said}");
+    let words = "train train.json --test test.json --embeddings vectors --recipe single --epochs 1 -o a.qad";
+    let said = folder.run(words).assert().success();
+    let said = text(&said.get_output().stderr);
+    assert!(said.contains(&format!("note: {line}")), "{said}");
+    folder.write("test.json", test.json(false).replace("\"\"", "\"some question\""));
+    folder.refuses(
+        &format!("{words} --force --strict"),
+        INPUT,
+        &["--strict: test.json: ids that have another text"],
+    );
+    // Where each data set has its own vectors, nothing is wrong.
+    folder.write("test.json", test.json(true));
+    folder.write("train.json", train.json(true));
+    let said = folder
+        .run("train train.json --test test.json --recipe single --epochs 1 -o b.qad")
+        .assert()
+        .success();
+    let said = text(&said.get_output().stderr);
+    assert!(!said.contains("another text"), "{said}");
+}
+
+#[test]
 fn strict_refuses_every_defect_by_its_words() {
     let folder = Folder::with_data();
     let good: serde_json::Value = serde_json::from_slice(&folder.read("train.json")).expect("JSON");
