@@ -5,6 +5,7 @@
 
 use core::any::TypeId;
 use core::error::Error as _;
+use core::num::ParseIntError;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -211,6 +212,7 @@ fn read<'a>(file: &Path, command: &'a Command) -> Result<Vec<(&'a Arg, Option<Os
 fn nearest(name: &str, command: &Command) -> String {
     let common = |flag: &&str| flag.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
     let flags = command.get_arguments().filter_map(Arg::get_long);
+    let flags = flags.filter(|flag| !["config", "help", "version"].contains(flag));
     match flags.max_by_key(common).filter(|flag| common(flag) >= 3) {
         Some(flag) => format!(", as {flag}; see `host-cli train --help`"),
         None => "; see `host-cli train --help`".to_owned(),
@@ -272,10 +274,21 @@ fn argument(arg: &Arg, name: &str, value: &DeValue<'_>) -> Result<Option<OsStrin
         Err(error) if error.kind() == ErrorKind::InvalidValue => {
             let values = arg.get_possible_values();
             let values: Vec<_> = values.iter().map(clap::builder::PossibleValue::get_name).collect();
-            Err(format!("\"{name}\" is {}, expected one of {}", quoted(&text), values.join(", ")))
+            let expected = match values.is_empty() {
+                true => "a string that is not empty".to_owned(),
+                false => format!("one of {}", values.join(", ")),
+            };
+            Err(format!("\"{name}\" is {}, expected {expected}", quoted(&text)))
         }
         Err(error) if error.kind() == ErrorKind::ValueValidation => {
-            let why = error.source().map_or_else(|| "it is out of range".to_owned(), ToString::to_string);
+            let why = match error.source() {
+                // Its own words say nothing of what is expected.
+                Some(why) if why.is::<ParseIntError>() => {
+                    "expected a whole number, 0 or more, without a point".to_owned()
+                }
+                Some(why) => why.to_string(),
+                None => "it is out of range".to_owned(),
+            };
             Err(format!("\"{name}\" is {text}: {why}"))
         }
         _ => Ok(Some(argument.into())),
@@ -417,11 +430,19 @@ mod tests {
                 "\n\nxyz = 3\n",
                 "line 3: unknown key \"xyz\", expected the long flag of a setting without its dashes; see `host-cli train --help`",
             ),
-            ("help = true", "line 1: unknown key \"help\""),
+            (
+                "help = true",
+                "line 1: unknown key \"help\", expected the long flag of a setting without its dashes; see",
+            ),
             ("config = \"other.toml\"", "line 1: a file cannot name another one; leave \"config\" out"),
             ("epochs = \"16\"", "line 1: \"epochs\" is a string, expected a number"),
             ("# more\nepochs = 0", "line 2: \"epochs\" is 0: 0 is not in 1..=100000"),
-            ("epochs = 1.5", "line 1: \"epochs\" is 1.5: invalid digit found in string"),
+            (
+                "epochs = 8.0",
+                "line 1: \"epochs\" is 8.0: expected a whole number, 0 or more, without a point",
+            ),
+            ("seed = -1", "line 1: \"seed\" is -1: expected a whole number, 0 or more, without a point"),
+            ("output = \"\"", "line 1: \"output\" is \"\", expected a string that is not empty"),
             ("lr = -1", "line 1: \"lr\" is -1: expected a finite number, 0 or more"),
             ("lr = nan", "line 1: \"lr\" is nan: expected a finite number, 0 or more"),
             (

@@ -81,10 +81,20 @@ pub(crate) fn text_of<'a>(file: &Path, bytes: &'a [u8]) -> Result<&'a [u8], Fail
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(Failure::input(file, "the file is empty, expected JSON"));
     }
-    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
-        return Err(Failure::input(file, "the text is UTF-16, expected UTF-8; save it again as UTF-8"));
-    }
+    refuse_other_than_text(file, bytes)?;
     Ok(bytes)
+}
+
+/// Refuses what begins as a text in UTF-8 never does, and is easily taken for one.
+pub(crate) fn refuse_other_than_text(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let problem = if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        "the text is UTF-16, expected UTF-8; save it again as UTF-8"
+    } else if bytes.starts_with(b"\x1f\x8b") {
+        "the file is compressed (gzip), expected text; unpack it first, as gunzip does"
+    } else {
+        return Ok(());
+    };
+    Err(Failure::input(file, problem))
 }
 
 /// Turns a parser's error into one that names the file, the line and column, and the `place`.
@@ -276,5 +286,7 @@ mod tests {
         assert!(text_of(file, b"").expect_err("empty").to_string().contains("empty"));
         assert!(text_of(file, b"\xef\xbb\xbf \r\n").expect_err("empty").to_string().contains("empty"));
         assert!(text_of(file, b"\xff\xfe{\0}\0").expect_err("UTF-16").to_string().contains("UTF-16"));
+        let message = text_of(file, b"\x1f\x8b\x08\0").expect_err("gzip").to_string();
+        assert!(message.contains("a.json: the file is compressed (gzip), expected text; unpack it first"));
     }
 }

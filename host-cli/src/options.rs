@@ -260,7 +260,7 @@ pub struct TrainOptions {
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Name of the embedding model, kept in the adapter file [default: what the model or its vectors say]
-    #[arg(long, value_name = "NAME", default_value = "")]
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     pub base_model: String,
     #[command(flatten)]
     #[allow(missing_docs, reason = "flattened into the help of its fields")]

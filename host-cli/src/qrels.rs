@@ -319,6 +319,7 @@ mod tests {
             (&b""[..], "the file is empty, expected lines of four columns"),
             (b"\xef\xbb\xbf \r\n", "the file is empty"),
             (b"\xff\xfeq\0", "UTF-16"),
+            (b"\x1f\x8b\x08\0", "the file is compressed (gzip), expected text; unpack it first"),
             (b"query-id\tcorpus-id\tscore\n", "there is a header and nothing else, expected lines of four"),
             (
                 b"1 d1\n",

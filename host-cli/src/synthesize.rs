@@ -30,6 +30,9 @@ pub fn run(options: &SynthesizeOptions) -> Result<String, Failure> {
         seed: options.seed,
     };
     let folder = &options.output;
+    if folder.exists() && !folder.is_dir() {
+        return Err(Failure::output(folder, "this is a file; name a folder to write the data set to"));
+    }
     fs::create_dir_all(folder).map_err(|error| Failure::unwritable(folder, &error))?;
     type Writing<'a> = (&'static str, &'a dyn Fn(&mut dyn Write) -> io::Result<()>);
     let files: [Writing<'_>; 6] = [

@@ -7,6 +7,7 @@ use core::str;
 use std::path::Path;
 
 use crate::failure::Failure;
+use crate::json::refuse_other_than_text;
 
 /// The lines of a text file that are not blank, each with its number, counted from 1. A byte order mark and carriage returns are
 /// not part of them.
@@ -15,9 +16,7 @@ pub(crate) fn lines<'a>(
     bytes: &'a [u8],
     expected: &str,
 ) -> Result<impl Iterator<Item = (usize, &'a str)> + Clone + use<'a>, Failure> {
-    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
-        return Err(Failure::input(file, "the text is UTF-16, expected UTF-8; save it again as UTF-8"));
-    }
+    refuse_other_than_text(file, bytes)?;
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let text = str::from_utf8(bytes).map_err(|error| {
         let line = 1 + bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();

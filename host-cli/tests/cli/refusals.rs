@@ -51,6 +51,7 @@ fn data_that_is_missing_or_broken_is_named() {
     let good = text(&folder.read("train.json"));
     folder.write("cut.json", &good[..good.len() / 2]);
     folder.write("empty.json", "");
+    folder.write("packed.json.gz", b"\x1f\x8b\x08\0\0\0\0\0\0\x03");
     folder.write("rows.json", "{\"prompt\": \"a\", \"part\": \"b\"}\n");
     folder.write("pairs.json", "{\"question\": \"a\", \"chunk\": \"b\"}\n{\"question\": \"c\"}\n");
     folder.write("plain.json", Data::small().json(false));
@@ -60,6 +61,7 @@ fn data_that_is_missing_or_broken_is_named() {
         ("gone.json", &["there is no such file"][..]),
         ("cut.json", &["the file ends in the middle of a value"]),
         ("empty.json", &["the file is empty"]),
+        ("packed.json.gz", &["the file is compressed (gzip), expected text; unpack it first"]),
         (
             "rows.json",
             &["found an object with the keys \"prompt\", \"part\"", "expected one object", "--query-key"],

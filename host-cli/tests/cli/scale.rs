@@ -146,6 +146,7 @@ fn a_made_up_set_is_the_same_every_time_and_never_overwritten_unasked() {
     let first = files.map(|file| folder.read(&format!("set/{file}")));
     let words = "synthesize --queries 700 --documents 300 --dim 24 -o set";
     folder.run(words).assert().code(4);
+    folder.refuses(&format!("{words}/train.json"), 4, &["set/train.json: this is a file; name a folder"]);
     folder.run(&format!("{words} --force")).assert().success();
     assert!(first == files.map(|file| folder.read(&format!("set/{file}"))));
     folder.run(&format!("{words} --force --seed 1")).assert().success();
