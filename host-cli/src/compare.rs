@@ -228,7 +228,7 @@ fn distinct(metrics: &[Metric]) -> Vec<Metric> {
     kept
 }
 
-/// Refuses systems that are too few, have one name, lack a metric, or did not answer the same queries.
+/// Refuses systems that are too few, have one name, lack a metric, have another gain, or did not answer the same queries.
 fn require_comparable(systems: &[Measured], metrics: &[Metric]) -> Result<(), Failure> {
     let [first, others @ ..] = systems else { return Ok(()) };
     if others.is_empty() {
@@ -246,6 +246,23 @@ fn require_comparable(systems: &[Measured], metrics: &[Metric]) -> Result<(), Fa
         if let Some(metric) = metrics.iter().find(|metric| !system.metrics.contains(metric)) {
             let known: Vec<String> = system.metrics.iter().map(ToString::to_string).collect();
             let problem = format!("{} has no {metric}; its file has {}", system.system, known.join(", "));
+            return Err(Failure::Usage(problem));
+        }
+    }
+    let ndcg = metrics.iter().find(|metric| metric.to_string().starts_with("ndcg"));
+    for Measured { values: other, .. } in others.iter().filter(|_| ndcg.is_some()) {
+        if let (Some(gain), Some(others)) = (first.values.gain, other.gain)
+            && gain != others
+        {
+            let words = |gain| if gain == Gain::Graded { "graded" } else { "binary" };
+            let problem = format!(
+                "nDCG has {} gain for {} and {} gain for {}, which cannot be compared; measure both by the same labels and \
+                 --gain, or leave ndcg out of --metrics",
+                words(gain),
+                first.values.system,
+                words(others),
+                other.system
+            );
             return Err(Failure::Usage(problem));
         }
     }

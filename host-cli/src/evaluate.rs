@@ -85,11 +85,11 @@ pub fn run(options: &EvaluateOptions, level: Level, note: &mut dyn FnMut(&str)) 
     let system = options.adapter.as_deref().map_or_else(|| BASE.to_owned(), stem);
     if let Some(file) = &options.per_query {
         let id = |query: usize| task.query(query).id;
-        let mut systems = vec![PerQuery::new(BASE, &all.base, id)?];
+        let mut systems = vec![PerQuery::new(BASE, &all.base, rules.gain, id)?];
         if let Some(adapted) = &all.adapted {
             // A row says whose it is.
             let name = if system == BASE { "adapted" } else { &system };
-            systems.push(PerQuery::new(name, adapted, id)?);
+            systems.push(PerQuery::new(name, adapted, rules.gain, id)?);
         }
         let systems: Vec<&PerQuery> = systems.iter().collect();
         per_query::save(file, options.force, &systems, |_| Vec::new())?;
@@ -141,7 +141,7 @@ fn judge_run(file: &Path, options: &EvaluateOptions, note: &mut dyn FnMut(&str))
     judged.notes(&run, note);
     let evaluation = &judged.evaluation;
     if let Some(file) = &options.per_query {
-        let rows = PerQuery::new(&run.tag, evaluation, |query| judgements.query(query))?;
+        let rows = PerQuery::new(&run.tag, evaluation, rules.gain, |query| judgements.query(query))?;
         per_query::save(file, options.force, &[&rows], |_| Vec::new())?;
     }
     let ties = evaluation.ties();

@@ -4,6 +4,7 @@ use core::str;
 use std::io::{self, Write};
 use std::path::Path;
 
+use clap::ValueEnum as _;
 use serde_json::{Map, Value, json};
 
 use crate::contents::Contents;
@@ -11,13 +12,14 @@ use crate::failure::Failure;
 use crate::files::write_atomically;
 use crate::ids::Ids;
 use crate::json::quoted;
-use crate::metrics::{Evaluation, Metric};
+use crate::metrics::{Evaluation, Gain, Metric};
 
 /// Fields of a row that are no metric.
 const SYSTEM: &str = "system";
 const QUERY: &str = "query";
 const GROUPS: &str = "groups";
 const FIRST_RELEVANT: &str = "first_relevant";
+const GAIN: &str = "gain";
 
 /// The values of a system for each of its queries.
 #[derive(Clone, Debug)]
@@ -29,13 +31,16 @@ pub(crate) struct PerQuery {
     values: Vec<Vec<f64>>,
     /// The rank of the first relevant document, from 1, where one was found.
     pub(crate) first_relevant: Vec<Option<usize>>,
+    /// The gain that nDCG has; binary where there were no grades. Older files do not say it.
+    pub(crate) gain: Option<Gain>,
 }
 
 impl PerQuery {
-    /// What was evaluated, of queries with these ids.
+    /// What was evaluated by this gain, of queries with these ids.
     pub(crate) fn new<'a>(
         system: &str,
         evaluation: &Evaluation,
+        gain: Gain,
         id: impl Fn(usize) -> &'a str,
     ) -> Result<Self, Failure> {
         let mut queries = Ids::default();
@@ -50,6 +55,7 @@ impl PerQuery {
             values: values.collect(),
             first_relevant: evaluation.queries().map(|query| query.first_relevant).collect(),
             metrics,
+            gain: Some(if evaluation.has_grades() { gain } else { Gain::Binary }),
         })
     }
 
@@ -111,7 +117,7 @@ fn read_csv(file: &Path, bytes: &[u8]) -> Result<Vec<PerQuery>, Failure> {
         let line = record.position().map_or(0, csv::Position::line);
         let row = header.iter().zip(&record).map(|(key, field)| {
             let value = match key {
-                SYSTEM | QUERY | GROUPS => json!(field),
+                SYSTEM | QUERY | GROUPS | GAIN => json!(field),
                 // What is no number stays a text, and is refused as one.
                 _ => serde_json::from_str::<serde_json::Number>(field).map_or_else(
                     |_| if field.is_empty() { Value::Null } else { json!(field) },
@@ -156,6 +162,15 @@ fn add(systems: &mut Vec<PerQuery>, row: &Map<String, Value>) -> Result<(), Stri
             Some(rank.ok_or_else(|| format!("{FIRST_RELEVANT:?}: expected a rank, or null"))?)
         }
     };
+    let gain = match row.get(GAIN) {
+        None => None,
+        Some(Value::String(gain)) if gain.is_empty() => None,
+        Some(gain) => Some(
+            gain.as_str()
+                .and_then(|gain| Gain::from_str(gain, false).ok())
+                .ok_or_else(|| format!("{GAIN:?} is {gain}, expected \"graded\" or \"binary\""))?,
+        ),
+    };
     let at = match systems.iter().position(|known| known.system == system) {
         Some(at) => at,
         None => {
@@ -165,6 +180,7 @@ fn add(systems: &mut Vec<PerQuery>, row: &Map<String, Value>) -> Result<(), Stri
                 values: vec![Vec::new(); metrics.len()],
                 metrics: metrics.clone(),
                 first_relevant: Vec::new(),
+                gain,
             });
             systems.len() - 1
         }
@@ -172,6 +188,9 @@ fn add(systems: &mut Vec<PerQuery>, row: &Map<String, Value>) -> Result<(), Stri
     let known = &mut systems[at];
     if known.metrics != metrics {
         return Err(format!("other metrics than in the first row of {}", quoted(system)));
+    }
+    if known.gain != gain {
+        return Err(format!("another {GAIN:?} than in the first row of {}", quoted(system)));
     }
     let twice = |_| format!("the query {} has a row of {} already", quoted(query), quoted(system));
     known.queries.push(query).map_err(twice)?;
@@ -213,6 +232,9 @@ fn write_lines(
                 row.insert(GROUPS.to_owned(), json!(groups));
             }
             row.insert(FIRST_RELEVANT.to_owned(), json!(system.first_relevant[at]));
+            if let Some(gain) = system.gain {
+                row.insert(GAIN.to_owned(), json!(gain));
+            }
             for (metric, values) in system.metrics.iter().zip(&system.values) {
                 row.insert(metric.to_string(), json!(values[at]));
             }
@@ -232,12 +254,15 @@ fn write_csv(
     let metrics: Vec<Metric> = systems.first().map_or_else(Vec::new, |first| {
         first.metrics.iter().copied().filter(|m| systems.iter().all(|s| s.metrics.contains(m))).collect()
     });
-    let names = [SYSTEM, QUERY, GROUPS, FIRST_RELEVANT].map(ToOwned::to_owned);
+    let names = [SYSTEM, QUERY, GROUPS, FIRST_RELEVANT, GAIN].map(ToOwned::to_owned);
     csv.write_record(names.into_iter().chain(metrics.iter().map(ToString::to_string)))?;
     for system in systems {
+        let gain = system.gain.and_then(|gain| Some(gain.to_possible_value()?.get_name().to_owned()));
+        let gain = gain.unwrap_or_default();
         for (at, query) in system.queries.iter().enumerate() {
             let rank = system.first_relevant[at].map_or_else(String::new, |rank| rank.to_string());
-            let fields = [system.system.clone(), query.to_owned(), groups(query).join("; "), rank];
+            let fields =
+                [system.system.clone(), query.to_owned(), groups(query).join("; "), rank, gain.clone()];
             let values = metrics.iter().filter_map(|&metric| Some(system.values(metric)?[at].to_string()));
             csv.write_record(fields.into_iter().chain(values))?;
         }

@@ -287,7 +287,10 @@ impl Measuring<'_> {
                         lint::note_defects(task.file(), task.defects(), note);
                     }
                     let evaluation = evaluation.with_metrics(self.metrics);
-                    let values = PerQuery::new(retriever.name, &evaluation, |query| task.query(query).id)?;
+                    let values =
+                        PerQuery::new(retriever.name, &evaluation, self.judging.rules().gain, |query| {
+                            task.query(query).id
+                        })?;
                     all.push(Measured {
                         values,
                         ties: Some(evaluation.ties()),
@@ -312,7 +315,8 @@ impl Measuring<'_> {
                     judged.notes(&run, note);
                     let evaluation = judged.evaluation.with_metrics(self.metrics);
                     let name = name.map_or_else(|| stem(file), ToOwned::to_owned);
-                    let values = PerQuery::new(&name, &evaluation, |query| judgements.query(query))?;
+                    let values =
+                        PerQuery::new(&name, &evaluation, rules.gain, |query| judgements.query(query))?;
                     let has_grades = judgements.has_grades();
                     all.push(Measured { values, ties: Some(evaluation.ties()), has_grades });
                 }

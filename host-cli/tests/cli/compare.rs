@@ -125,8 +125,8 @@ fn groups_are_looked_at_apart_and_named_in_the_file_of_values() {
 
     folder.stdout(&format!("{words} --per-query values.csv"));
     let csv = text(&folder.read("values.csv"));
-    assert!(csv.starts_with("system,query,groups,first_relevant,mrr@10,hit_rate@1"), "{csv}");
-    assert!(csv.contains("\nb,q0,hard,4,0.25,0,"), "{csv}");
+    assert!(csv.starts_with("system,query,groups,first_relevant,gain,mrr@10,hit_rate@1"), "{csv}");
+    assert!(csv.contains("\nb,q0,hard,4,binary,0.25,0,"), "{csv}");
 
     // What was measured once is compared as it was.
     let again = folder.json("compare values.jsonl --metrics mrr@10 --groups groups.tsv");
@@ -280,4 +280,29 @@ fn systems_that_cannot_be_compared_are_refused() {
     // A query that one run lacks counts as nothing found.
     let report = folder.json("compare second.run few.run --qrels qrels --metrics mrr@10 -q");
     assert_eq!(number(row(&report, "all", "mrr@10", "few"), "/mean"), 1.0 / 40.0);
+}
+
+#[test]
+fn values_of_another_gain_are_not_compared_by_ndcg() {
+    let folder = runs();
+    let graded: String = (0..40).map(|query| format!("q{query} 0 good 3\nq{query} 0 bad1 1\n")).collect();
+    folder.write("graded", graded);
+    for (gain, words) in [("binary", "--qrels qrels"), ("graded", "--qrels graded")] {
+        for file in ["values.jsonl", "values.csv"] {
+            folder.stdout(&format!("evaluate --run second.run {words} --per-query {file} --force"));
+            let compare = format!("compare before={file} now=second.run {words}");
+            let report = folder.json(&format!("{compare} --metrics ndcg@10"));
+            assert_eq!(number(row(&report, "all", "ndcg@10", "now"), "/difference"), 0.0, "{gain}");
+        }
+    }
+    folder.stdout("evaluate --run second.run --qrels qrels --per-query values.jsonl --force");
+    let compare = "compare before=values.jsonl now=second.run --qrels graded";
+    let parts = ["nDCG has binary gain for before and graded gain for now", "by the same labels and --gain"];
+    folder.refuses(&format!("{compare} --metrics ndcg@10"), USAGE, &parts);
+    folder.stdout(&format!("{compare} --metrics mrr@10"));
+    // What was written before the gain was: it is not known, and what is not known is not refused.
+    let rows = text(&folder.read("values.jsonl")).replace("\"gain\":\"binary\",", "");
+    assert!(!rows.contains("gain"), "{rows}");
+    folder.write("values.jsonl", rows);
+    folder.stdout(&format!("{compare} --metrics ndcg@10"));
 }
