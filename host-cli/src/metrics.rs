@@ -444,6 +444,12 @@ impl Evaluation {
         Ties { relevant: count(|tied| tied.relevant), at_cut: count(|tied| tied.at_cut) }
     }
 
+    /// Whether a relevant document is worth something else than 1: with binary gain none is.
+    #[must_use]
+    pub fn has_graded_gain(&self) -> bool {
+        self.judged.gains.iter().flatten().any(|&gain| gain != 1.0)
+    }
+
     /// The queries, in the order given, without those left out.
     pub fn queries(&self) -> impl ExactSizeIterator<Item = EvaluatedQuery> + '_ {
         self.judged.queries.iter().zip(self.judged.hits.iter()).map(|(&query, hits)| EvaluatedQuery {

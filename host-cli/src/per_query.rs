@@ -55,7 +55,7 @@ impl PerQuery {
             values: values.collect(),
             first_relevant: evaluation.queries().map(|query| query.first_relevant).collect(),
             metrics,
-            gain: Some(if evaluation.has_grades() { gain } else { Gain::Binary }),
+            gain: Some(if evaluation.has_graded_gain() { gain } else { Gain::Binary }),
         })
     }
 
