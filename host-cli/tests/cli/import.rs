@@ -59,7 +59,7 @@ fn an_adapter_that_gives_other_vectors_than_the_documents_is_refused_where_there
     ];
     for command in [
         "evaluate test.json --adapter narrow.qad",
-        "evaluate test.json --compare base --compare narrow=+narrow.qad",
+        "evaluate test.json --compare base= --compare narrow=+narrow.qad",
         "compare narrow.qad --dataset test.json",
         "explain test.json --adapter narrow.qad --query q2-0-0",
     ] {
