@@ -228,6 +228,21 @@ fn distinct(metrics: &[Metric]) -> Vec<Metric> {
     kept
 }
 
+/// Refuses values of nDCG that have another gain than the first; those of files that do not say it are taken.
+fn require_one_gain(first: &PerQuery, other: &PerQuery) -> Result<(), Failure> {
+    match (first.gain, other.gain) {
+        (Some(gain), Some(others)) if gain != others => Err(Failure::Usage(format!(
+            "nDCG has {} gain for {} and {} gain for {}, which cannot be compared; measure both by the same labels and \
+             --gain, or leave ndcg out of --metrics",
+            gain.name(),
+            first.system,
+            others.name(),
+            other.system
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses systems that are too few, have one name, lack a metric, have another gain, or did not answer the same queries.
 fn require_comparable(systems: &[Measured], metrics: &[Metric]) -> Result<(), Failure> {
     let [first, others @ ..] = systems else { return Ok(()) };
@@ -249,21 +264,9 @@ fn require_comparable(systems: &[Measured], metrics: &[Metric]) -> Result<(), Fa
             return Err(Failure::Usage(problem));
         }
     }
-    let ndcg = metrics.iter().find(|metric| metric.to_string().starts_with("ndcg"));
-    for Measured { values: other, .. } in others.iter().filter(|_| ndcg.is_some()) {
-        if let (Some(gain), Some(others)) = (first.values.gain, other.gain)
-            && gain != others
-        {
-            let words = |gain| if gain == Gain::Graded { "graded" } else { "binary" };
-            let problem = format!(
-                "nDCG has {} gain for {} and {} gain for {}, which cannot be compared; measure both by the same labels and \
-                 --gain, or leave ndcg out of --metrics",
-                words(gain),
-                first.values.system,
-                words(others),
-                other.system
-            );
-            return Err(Failure::Usage(problem));
+    if metrics.iter().any(|metric| metric.has_gain()) {
+        for other in others {
+            require_one_gain(&first.values, &other.values)?;
         }
     }
     let lacks = |a: &PerQuery, b: &PerQuery| {

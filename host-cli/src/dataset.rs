@@ -27,6 +27,10 @@ use crate::json;
 use crate::texts::{KeepTexts, TextKey, Texts};
 use crate::vectors::{Embeddings, Vectors};
 
+/// What to do where labels and what they are of do not meet.
+pub(crate) const CHECK_LABELS: &str =
+    "check that the labels (\"relevant_docs\", qrels) use the ids of the queries and the documents";
+
 /// A data set as its file has it: every list in the file's order, nothing dropped or repaired yet.
 ///
 /// [`RetrievalTask`](crate::retrieval_task::RetrievalTask) joins it with vectors and drops what cannot be

@@ -86,6 +86,12 @@ impl Metric {
         Err(Failure::Usage(format!("k is {k}, expected 1 to {DEPTH}: the number of documents that count")))
     }
 
+    /// Whether its values depend on the [`Gain`].
+    #[must_use]
+    pub const fn has_gain(self) -> bool {
+        matches!(self.measure, Measure::Ndcg)
+    }
+
     /// The value for one query; 0 for one without relevant documents, which [`evaluate`] leaves out instead.
     #[must_use]
     pub fn value(self, query: &Judged) -> f64 {
@@ -170,6 +176,15 @@ pub enum Gain {
 }
 
 impl Gain {
+    /// As on the command line and in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Graded => "graded",
+            Self::Binary => "binary",
+        }
+    }
+
     fn of(self, grade: f64) -> f64 {
         match self {
             Self::Graded => grade,

@@ -257,12 +257,11 @@ fn write_csv(
     let names = [SYSTEM, QUERY, GROUPS, FIRST_RELEVANT, GAIN].map(ToOwned::to_owned);
     csv.write_record(names.into_iter().chain(metrics.iter().map(ToString::to_string)))?;
     for system in systems {
-        let gain = system.gain.and_then(|gain| Some(gain.to_possible_value()?.get_name().to_owned()));
-        let gain = gain.unwrap_or_default();
+        let gain = system.gain.map_or("", Gain::name);
         for (at, query) in system.queries.iter().enumerate() {
             let rank = system.first_relevant[at].map_or_else(String::new, |rank| rank.to_string());
             let fields =
-                [system.system.clone(), query.to_owned(), groups(query).join("; "), rank, gain.clone()];
+                [system.system.clone(), query.to_owned(), groups(query).join("; "), rank, gain.to_owned()];
             let values = metrics.iter().filter_map(|&metric| Some(system.values(metric)?[at].to_string()));
             csv.write_record(fields.into_iter().chain(values))?;
         }

@@ -10,7 +10,7 @@ use super::form::First;
 use super::reading::{Holding, Purpose, ReadingOptions};
 use super::rows::titled;
 use super::sections::{Entries as _, TextEntries, read_object};
-use super::{Dataset, Labels, Pairs};
+use super::{CHECK_LABELS, Dataset, Labels, Pairs};
 use crate::contents::Contents;
 use crate::failure::Failure;
 use crate::ids::{IdText, Ids};
@@ -253,8 +253,7 @@ fn read_queries(
     let queries = read_texts(file, false, texts, only.then_some(labelled))?;
     if let (true, true, Some(first)) = (only, queries.ids.is_empty(), labelled.get(0)) {
         let problem = format!(
-            "none of its queries (the first is {}) is among those of {}; check that the labels (\"relevant_docs\", qrels) \
-             use the ids of the queries and the documents",
+            "none of its queries (the first is {}) is among those of {}; {CHECK_LABELS}",
             json::quoted(first),
             file.file_name().unwrap_or_default().display()
         );

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use crate::dataset::{Dataset, Labels};
+use crate::dataset::{CHECK_LABELS, Dataset, Labels};
 use crate::defects::{DefectKind, Defects};
 use crate::failure::Failure;
 use crate::graded::{GradedLists, Judgement};
@@ -133,8 +133,9 @@ impl Judged {
 
 fn require_some(file: &Path, chosen: &[u32]) -> Result<(), Failure> {
     if chosen.is_empty() {
-        let problem = "no query has a relevant document in the corpus: nothing to train on or to evaluate; check that \
-                       the labels (\"relevant_docs\", qrels) use the ids of the queries and the documents";
+        let problem = format!(
+            "no query has a relevant document in the corpus: nothing to train on or to evaluate; {CHECK_LABELS}"
+        );
         return Err(Failure::input(file, problem));
     }
     Ok(())
