@@ -197,6 +197,16 @@ fn forward_of_more_rows_than_meet_the_panels_together() {
     });
 }
 
+#[test]
+fn forward_by_panels_that_are_asked_for_ahead() {
+    // Tiles of every number of rows by nine panels of 4 MiB together, and batches of more than two tiles by three of them.
+    on_every_level!(level => {
+        for (out_dim, rows) in [(140, 2), (140, 3), (140, 4), (140, 5), (140, 6), (48, 13), (48, 26)] {
+            check_forward(level, 8189, out_dim, true, &ordinary_values(rows * 8189, 15), 16);
+        }
+    });
+}
+
 fn check_forward(level: Level, in_dim: usize, out_dim: usize, bias: bool, queries: &[f32], seed: u64) {
     let weight = ordinary_values(out_dim * in_dim, seed);
     let offsets = ordinary_values(out_dim, seed + 1);

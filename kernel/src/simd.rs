@@ -15,7 +15,7 @@ use crate::math;
 pub(crate) mod cortex_m;
 mod prefetch;
 
-pub(crate) use prefetch::prefetch;
+pub(crate) use prefetch::{PREFETCHES, prefetch};
 
 /// What the kernel's loops may do with sixteen `f32` at a time.
 #[cfg_attr(

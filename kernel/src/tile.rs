@@ -6,7 +6,7 @@
 use core::ops::Range;
 
 use crate::lanes::{LANES, Lanes};
-use crate::simd::{Level, Scalar, Simd, dispatch, prefetch};
+use crate::simd::{Level, PREFETCHES, Scalar, Simd, dispatch, prefetch};
 
 /// Products of every panel with every row: `Σₖ panels[p][k] · rows[c][k] + bias[p]`, sixteen outputs for each pair.
 ///
@@ -64,7 +64,7 @@ impl<'a> RowProducts<'a> {
             macro_rules! rung {
                 ($P:literal) => {
                     while let Some(group) = self.panel_group::<$P>(first) {
-                        let products = rows_tile::<S, $P, 1, false>(s, group, [rows]);
+                        let products = rows_tile::<S, $P, 1, NOTHING>(s, group, [rows]);
                         self.put(s, first, 0, products);
                         first += $P;
                     }
@@ -81,15 +81,16 @@ impl<'a> RowProducts<'a> {
             let some = first_row..count.min(first_row + most);
             // For the other panels they are in the cache.
             let are_far = |panel| far && panel == 0;
+            let bring = PREFETCHES && !S::WIDE && panels_are_far(panels.len(), some.len());
             let mut first = first;
             if S::WIDE {
                 while let Some(pair) = self.panel_group::<2>(first) {
-                    self.put_rows(s, first, pair, some.clone(), are_far(first));
+                    self.put_rows(s, first, pair, some.clone(), are_far(first), bring);
                     first += 2;
                 }
             }
             while let Some(single) = self.panel_group::<1>(first) {
-                self.put_rows(s, first, single, some.clone(), are_far(first));
+                self.put_rows(s, first, single, some.clone(), are_far(first), bring);
                 first += 1;
             }
         }
@@ -97,7 +98,8 @@ impl<'a> RowProducts<'a> {
 
     /// Some rows against the `P` panels from `first` on, shared out evenly over tiles of as many rows as the registers hold: ten
     /// rows are five and five, because a tile of two would wait for its own results. Far rows are asked for ahead: those of a tile
-    /// are as many streams, each too short for the processor to go ahead by itself.
+    /// are as many streams, each too short for the processor to go ahead by itself. With `bring` the first tile asks for its panel
+    /// ahead, a single stream, which the processor by itself reads at less than half of the rate of four.
     #[inline(always)]
     fn put_rows<S: Simd, const P: usize>(
         &mut self,
@@ -106,6 +108,7 @@ impl<'a> RowProducts<'a> {
         panels: [&[Lanes]; P],
         rows: Range<usize>,
         far: bool,
+        bring: bool,
     ) {
         let most = if S::WIDE { 12 } else { 6 };
         let tiles = rows.len().div_ceil(most);
@@ -113,9 +116,9 @@ impl<'a> RowProducts<'a> {
         for tile in 0..tiles {
             macro_rules! rung {
                 ($R:literal) => {
-                    rung!($R, false)
+                    rung!($R, NOTHING)
                 };
-                ($R:literal, $AHEAD:literal) => {
+                ($R:literal, $AHEAD:ident) => {
                     if let Some(group) = self.row_group::<$R>(done) {
                         let products = rows_tile::<S, P, $R, $AHEAD>(s, panels, group);
                         self.put(s, first, done, products);
@@ -123,23 +126,35 @@ impl<'a> RowProducts<'a> {
                 };
             }
             let share = (rows.end - done).div_ceil(tiles - tile);
-            match share {
-                1 => rung!(1),
-                2 => rung!(2),
-                3 => rung!(3),
-                4 => rung!(4),
-                5 => rung!(5),
-                6 if !S::WIDE && far => rung!(6, true),
-                6 => rung!(6),
-                7 if S::WIDE => rung!(7),
-                8 if S::WIDE => rung!(8),
-                9 if S::WIDE => rung!(9),
-                10 if S::WIDE => rung!(10),
-                11 if S::WIDE && far => rung!(11, true),
-                11 if S::WIDE => rung!(11),
-                12 if S::WIDE && far => rung!(12, true),
-                _ if S::WIDE => rung!(12),
-                _ => {}
+            // In a match of their own: in the other one they would add instructions to its tiles.
+            if bring && tile == 0 {
+                match share {
+                    1 => rung!(1),
+                    2 => rung!(2, PANELS),
+                    3 => rung!(3, PANELS),
+                    4 => rung!(4, PANELS),
+                    5 => rung!(5, PANELS),
+                    _ => rung!(6, PANELS),
+                }
+            } else {
+                match share {
+                    1 => rung!(1),
+                    2 => rung!(2),
+                    3 => rung!(3),
+                    4 => rung!(4),
+                    5 => rung!(5),
+                    6 if !S::WIDE && far => rung!(6, ROWS),
+                    6 => rung!(6),
+                    7 if S::WIDE => rung!(7),
+                    8 if S::WIDE => rung!(8),
+                    9 if S::WIDE => rung!(9),
+                    10 if S::WIDE => rung!(10),
+                    11 if S::WIDE && far => rung!(11, ROWS),
+                    11 if S::WIDE => rung!(11),
+                    12 if S::WIDE && far => rung!(12, ROWS),
+                    _ if S::WIDE => rung!(12),
+                    _ => {}
+                }
             }
             done += share;
         }
@@ -216,9 +231,23 @@ const fn rows_together<S: Simd>(rows: usize, depth: usize) -> usize {
     if len > held { rows.div_ceil(len.div_ceil(share)).next_multiple_of(12) } else { rows }
 }
 
-/// One tile of `P × R` chains; with `AHEAD` the `R` rows behind its own are asked for.
+/// Whether asking for panels ahead gains more than it costs, given how many columns they have in all: from 4 MiB on, and from 1 MiB
+/// on if more than two tiles of rows share what it costs.
+const fn panels_are_far(columns: usize, rows: usize) -> bool {
+    columns >= if rows > AT_A_TIME { 1 << 14 } else { 1 << 16 }
+}
+
+/// What a tile asks for ahead. A number, since constant parameters are of no kind of one's own.
+type Ahead = u8;
+const NOTHING: Ahead = 0;
+/// The rows behind its own.
+const ROWS: Ahead = 1;
+/// The columns to come of its own panels.
+const PANELS: Ahead = 2;
+
+/// One tile of `P × R` chains, which asks for what `AHEAD` says.
 #[inline(always)]
-fn rows_tile<S: Simd, const P: usize, const R: usize, const AHEAD: bool>(
+fn rows_tile<S: Simd, const P: usize, const R: usize, const AHEAD: Ahead>(
     s: S,
     panels: [&[Lanes]; P],
     rows: [&[f32]; R],
@@ -231,7 +260,7 @@ fn rows_tile<S: Simd, const P: usize, const R: usize, const AHEAD: bool>(
     }
     let done = if S::WIDE { 0 } else { add_runs::<S, P, R, AHEAD>(s, panels, rows, &mut acc) };
     // Whole runs have asked for theirs.
-    let next = rows.last().and_then(|row| row.last()).filter(|_| S::WIDE && AHEAD);
+    let next = rows.last().and_then(|row| row.last()).filter(|_| S::WIDE && AHEAD == ROWS);
     for k in done..depth {
         if let Some(next) = next {
             prefetch(next, k * R / LANES);
@@ -254,12 +283,18 @@ fn rows_tile<S: Simd, const P: usize, const R: usize, const AHEAD: bool>(
 const RUN: usize = 4;
 
 /// For how many turns of that loop rows are asked for at a time.
-const TURNS: usize = 8;
+const ROW_TURNS: usize = 8;
+
+/// For how many turns panels are, each of whose columns is a line.
+const PANEL_TURNS: usize = 2;
+
+/// How many columns ahead panels are asked for.
+const COLUMNS_AHEAD: usize = 128;
 
 /// Goes on with the chains of a tile by whole runs of columns; returns how many columns those are. Taken one by one they are a
 /// third more instructions, which count where somebody else has the other half of a core.
 #[inline(always)]
-fn add_runs<S: Simd, const P: usize, const R: usize, const AHEAD: bool>(
+fn add_runs<S: Simd, const P: usize, const R: usize, const AHEAD: Ahead>(
     s: S,
     panels: [&[Lanes]; P],
     rows: [&[f32]; R],
@@ -278,14 +313,23 @@ fn add_runs<S: Simd, const P: usize, const R: usize, const AHEAD: bool>(
     if panel_runs.iter().any(|panel| panel.len() != runs) || row_runs.iter().any(|row| row.len() != runs) {
         return 0;
     }
-    let next = row_runs.last().and_then(|row| row.last()).filter(|_| AHEAD);
-    let turns = if AHEAD { TURNS } else { runs.max(1) };
+    let next = row_runs.last().and_then(|row| row.last()).filter(|_| AHEAD == ROWS);
+    let turns = match AHEAD {
+        ROWS => ROW_TURNS,
+        PANELS => PANEL_TURNS,
+        _ => runs.max(1),
+    };
     for first in (0..runs).step_by(turns) {
-        // As much of the next tile's rows as these turns read of this one's, and outside of their loop: in it one instruction that
-        // is not arithmetic sends chains through memory.
+        // Outside of the loop of multiply-adds: in it one instruction that is not arithmetic sends chains through memory.
         if let Some(next) = next {
+            // As much of the next tile's rows as these turns read of this one's.
             let line = |run: usize| run * R * RUN / LANES;
             (line(first)..line(first + turns)).for_each(|line| prefetch(next, line));
+        }
+        if AHEAD == PANELS {
+            for here in panel_runs.iter().filter_map(|panel| panel.get(first)) {
+                (0..turns * RUN).for_each(|column| prefetch(here, COLUMNS_AHEAD + column));
+            }
         }
         for run in first..runs.min(first + turns) {
             for k in 0..RUN {

@@ -2,6 +2,9 @@
 
 use crate::lanes::Lanes;
 
+/// Whether [`prefetch`] does anything.
+pub(crate) const PREFETCHES: bool = cfg!(target_arch = "x86_64");
+
 /// Asks for the line that lies `ahead` lines after the beginning of `here`, where the processor has an instruction for
 /// that which Rust reaches.
 ///
