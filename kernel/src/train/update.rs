@@ -7,8 +7,8 @@ use super::scratch::packed_len;
 use super::team::{Phase, split};
 use super::{Anchor, Shape};
 use crate::adam::{OptimizerKind, Stages, Update, update_lanes};
-use crate::lanes::{LANES, Lanes};
-use crate::simd::{Simd, dispatch, prefetch};
+use crate::lanes::{LANES, Lanes, panels};
+use crate::simd::{PREFETCHES, Simd, dispatch, prefetch};
 use crate::tile::{
     ROWS_BETWEEN, Sink, Store, columns_run_beside, columns_tile, columns_tile_beside, product_columns,
 };
@@ -225,6 +225,15 @@ impl UpdatePanels<'_> {
 /// second-level cache: four tiles. Beside a forward pass, which takes longer, one tile is enough.
 const COLUMNS_AHEAD: usize = 4 * LANES;
 
+/// The same where they are asked for while the gradient is formed.
+const COLUMNS_AHEAD_OF_GRADIENT: usize = 8 * LANES;
+
+/// Whether `W`, `m` and `v` are asked for while a tile's gradient is formed, evenly, and not while its columns are updated: beyond
+/// 4 MiB each, with so many rows that forming a tile takes longer than updating it.
+const fn asks_beside_gradient(shape: Shape) -> bool {
+    shape.rows >= 20 && panels(shape.out_dim) * shape.in_dim >= 1 << 16
+}
+
 /// Updates one panel of the weight by the tiles of its gradient, those of one group of the operand.
 #[inline(always)]
 fn update_panel<S: Simd>(
@@ -262,12 +271,21 @@ fn update_full_tiles<S: Simd>(
     // The rule as a constant: no branch is left in the innermost loop.
     let update = Update { kind: OptimizerKind::AdamW, ..panel.update };
     let (mut gradients, mut anchor) = ([Lanes::ZERO; LANES], [Lanes::ZERO; LANES]);
+    let beside_gradient = PREFETCHES && asks_beside_gradient(shape);
     let mut waiting = None;
     for (tile, first) in tiles.chunks_exact(shape.rows.max(1)).zip((first..).step_by(LANES)) {
+        if !S::WIDE && beside_gradient {
+            let Some(mut formed) = panel.tile(first, &mut anchor) else { return };
+            let mut sink =
+                [StoreAndAsk { gradients: &mut gradients, arrays: [formed.w, formed.m, formed.v] }];
+            product_columns(s, [d_output], tile, 0, LANES, &mut sink);
+            formed.columns::<S, false>(s, &update, &gradients);
+            continue;
+        }
         if !S::WIDE {
             product_columns(s, [d_output], tile, 0, LANES, &mut [Store(&mut gradients)]);
             if let Some(mut formed) = panel.tile(first, &mut anchor) {
-                formed.columns(s, &update, &gradients);
+                formed.columns::<S, true>(s, &update, &gradients);
             }
             continue;
         }
@@ -285,7 +303,7 @@ fn update_full_tiles<S: Simd>(
                 acc
             }
             Some(mut before) => {
-                before.columns(s, &update, &gradients);
+                before.columns::<S, true>(s, &update, &gradients);
                 more_rows(s, d_output, tile, [s.splat(0.0); LANES])
             }
             None => more_rows(s, d_output, tile, [s.splat(0.0); LANES]),
@@ -296,7 +314,7 @@ fn update_full_tiles<S: Simd>(
         waiting = Some(first);
     }
     if let Some(mut before) = waiting.and_then(|first| panel.tile(first, &mut anchor)) {
-        before.columns(s, &update, &gradients);
+        before.columns::<S, true>(s, &update, &gradients);
     }
 }
 
@@ -311,11 +329,31 @@ fn stage<S: Simd>(
     [w, m, v]: [&mut [Lanes; LANES]; 3],
     ahead: usize,
 ) {
-    prefetch(w, c + ahead);
-    prefetch(m, c + ahead);
-    prefetch(v, c + ahead);
+    ask(&[w, m, v], c + ahead);
     if let Some(gradient) = gradients.get(c) {
         stages.column(s, update, c, s.load(gradient), [w, m, v]);
+    }
+}
+
+/// Asks for a column of `W`, `m` and `v`, counted from where these begin.
+#[inline(always)]
+fn ask(arrays: &[&mut [Lanes; LANES]; 3], column: usize) {
+    for array in arrays {
+        prefetch(&**array, column);
+    }
+}
+
+/// Stores the gradient's columns of a tile and asks for as many of `W`, `m` and `v`, [`COLUMNS_AHEAD_OF_GRADIENT`].
+struct StoreAndAsk<'a> {
+    gradients: &'a mut [Lanes; LANES],
+    arrays: [&'a mut [Lanes; LANES]; 3],
+}
+
+impl<S: Simd> Sink<S> for StoreAndAsk<'_> {
+    #[inline(always)]
+    fn put<const R: usize>(&mut self, s: S, first: usize, values: [S::F32; R]) {
+        (first..first + R).for_each(|column| ask(&self.arrays, column + COLUMNS_AHEAD_OF_GRADIENT));
+        Store(self.gradients).put(s, first, values);
     }
 }
 
@@ -388,7 +426,7 @@ impl PanelUpdate<'_> {
                         acc
                     }
                     Some((gradients, mut columns)) => {
-                        columns.columns(s, &update, gradients);
+                        columns.columns::<S, true>(s, &update, gradients);
                         more_rows(s, run.as_flattened(), query_run.as_flattened(), acc)
                     }
                     None => more_rows(s, run.as_flattened(), query_run.as_flattened(), acc),
@@ -478,13 +516,16 @@ struct TileUpdate<'a> {
 }
 
 impl TileUpdate<'_> {
-    /// Updates the columns by AdamW.
+    /// Updates the columns by AdamW; with `ASK` asks for those to come.
     #[inline(always)]
-    fn columns<S: Simd>(&mut self, s: S, update: &Update, gradients: &[Lanes; LANES]) {
+    fn columns<S: Simd, const ASK: bool>(&mut self, s: S, update: &Update, gradients: &[Lanes; LANES]) {
         let Some(anchor) = self.anchor else {
             let mut stages = Stages::new(s);
-            for c in 0..LANES {
-                stage(s, &mut stages, update, c, gradients, [self.w, self.m, self.v], COLUMNS_AHEAD);
+            for (c, gradient) in gradients.iter().enumerate() {
+                if ASK {
+                    ask(&[self.w, self.m, self.v], c + COLUMNS_AHEAD);
+                }
+                stages.column(s, update, c, s.load(gradient), [self.w, self.m, self.v]);
             }
             return stages.end(s, update, self.w);
         };
@@ -535,6 +576,60 @@ impl PanelAnchor<'_> {
                 Some(tile)
             }
             Self::Weights(columns) => columns.get(first..).and_then(|columns| columns.first_chunk()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::adam::{Optimizer, OptimizerState};
+    use crate::sample::Generator;
+    use crate::simd::Level;
+
+    fn values(len: usize, seed: u64) -> Vec<Lanes> {
+        let mut generator = Generator::new(seed);
+        (0..len).map(|_| Lanes([(); LANES].map(|()| generator.below(2001) as f32 / 1000.0 - 1.0))).collect()
+    }
+
+    #[test]
+    fn a_panel_of_a_large_weight_is_updated_as_that_of_a_small_one() {
+        let optimizer = Optimizer { weight_decay: 0.1, ..Optimizer::adamw(1e-2) };
+        let update = Update::new(&optimizer, &OptimizerState::START.next(&optimizer), 1.0, 0.75).unwrap();
+        let [rows, in_dim] = [21, 4100];
+        let updated = |level, out_dim, anchor| {
+            let shape =
+                Shape { rows, candidates: 2, block: 2, streaming: false, in_dim, out_dim, bias: true, level };
+            let [mut w, mut m, mut v] = [1, 2, 3].map(|seed| values(shape.stride(), seed));
+            v.iter_mut().flat_map(|lanes| &mut lanes.0).for_each(|v| *v = v.abs());
+            let panels = UpdatePanels {
+                shape,
+                update,
+                anchor,
+                operand: &values(in_dim.div_ceil(LANES) * rows, 4),
+                first_panel: 0,
+                outputs: &values(rows, 5),
+                gradient: &[],
+                w: &mut w,
+                m: &mut m,
+                v: &mut v,
+                ahead: None,
+            };
+            assert_eq!(asks_beside_gradient(panels.shape), out_dim > LANES);
+            panels.run();
+            [w, m, v].concat().iter().flat_map(|lanes| lanes.0).map(f32::to_bits).collect::<Vec<_>>()
+        };
+        let anchors = values(in_dim + 1, 6);
+        let scalar = Level::by_name("scalar").unwrap();
+        for anchor in [Anchor::Zero, Anchor::Identity, Anchor::Weights(&anchors[..])] {
+            let expected = updated(scalar, LANES, anchor);
+            for level in Level::available() {
+                assert!(updated(level, 256, anchor) == expected, "{}", level.name());
+            }
         }
     }
 }
