@@ -237,7 +237,7 @@ const fn panels_are_far(columns: usize, rows: usize) -> bool {
     columns >= if rows > AT_A_TIME { 1 << 14 } else { 1 << 16 }
 }
 
-/// What a tile asks for ahead. A number, since constant parameters are of no kind of one's own.
+/// What a tile asks for ahead. A number, because a constant parameter cannot be an enum.
 type Ahead = u8;
 const NOTHING: Ahead = 0;
 /// The rows behind its own.
