@@ -231,10 +231,13 @@ const fn rows_together<S: Simd>(rows: usize, depth: usize) -> usize {
     if len > held { rows.div_ceil(len.div_ceil(share)).next_multiple_of(12) } else { rows }
 }
 
-/// Whether asking for panels ahead gains more than it costs, given how many columns they have in all: from 4 MiB on, and from 1 MiB
-/// on if more than two tiles of rows share what it costs.
+/// The columns of a large weight's panels, at least: 4 MiB, which come from beyond the second-level cache.
+pub(crate) const LARGE: usize = 1 << 16;
+
+/// Whether asking for panels ahead gains more than it costs, given how many columns they have in all: those of large weights, and from
+/// 1 MiB on if more than two tiles of rows share what it costs.
 const fn panels_are_far(columns: usize, rows: usize) -> bool {
-    columns >= if rows > AT_A_TIME { 1 << 14 } else { 1 << 16 }
+    columns >= if rows > AT_A_TIME { 1 << 14 } else { LARGE }
 }
 
 /// What a tile asks for ahead. A number, because a constant parameter cannot be an enum.

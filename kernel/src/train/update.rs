@@ -10,7 +10,7 @@ use crate::adam::{OptimizerKind, Stages, Update, update_lanes};
 use crate::lanes::{LANES, Lanes, panels};
 use crate::simd::{PREFETCHES, Simd, dispatch, prefetch};
 use crate::tile::{
-    ROWS_BETWEEN, Sink, Store, columns_run_beside, columns_tile, columns_tile_beside, product_columns,
+    LARGE, ROWS_BETWEEN, Sink, Store, columns_run_beside, columns_tile, columns_tile_beside, product_columns,
 };
 use crate::transpose::rows_to_panel;
 
@@ -228,10 +228,10 @@ const COLUMNS_AHEAD: usize = 4 * LANES;
 /// The same where they are asked for while the gradient is formed.
 const COLUMNS_AHEAD_OF_GRADIENT: usize = 8 * LANES;
 
-/// Whether `W`, `m` and `v` are asked for while a tile's gradient is formed, evenly, and not while its columns are updated: beyond
-/// 4 MiB each, with so many rows that forming a tile takes longer than updating it.
+/// Whether `W`, `m` and `v` are asked for while a tile's gradient is formed, evenly, and not while its columns are updated: those of
+/// large weights, with so many rows that forming a tile takes longer than updating it.
 const fn asks_beside_gradient(shape: Shape) -> bool {
-    shape.rows >= 20 && panels(shape.out_dim) * shape.in_dim >= 1 << 16
+    shape.rows >= 20 && panels(shape.out_dim) * shape.in_dim >= LARGE
 }
 
 /// Updates one panel of the weight by the tiles of its gradient, those of one group of the operand.
