@@ -80,25 +80,30 @@ def seconds(operation) -> float:
     return (time.process_time() - start) / repetitions
 
 
-def table(header: list[str]) -> None:
-    print("| " + " | ".join(header) + " |")
-    print("|---|" + "--:|" * (len(header) - 1))
-
-
 def summaries(samples: list[tuple[float, ...]]) -> list[list[float]]:
     """The medians of all columns, and their bests: what a busy machine disturbs least."""
     return [[summary(column) for column in zip(*samples)] for summary in (statistics.median, min)]
 
 
-def ratios(compared: list[tuple[float, float]]) -> str:
-    """Two cells: how many times as long the other takes as we do, by medians and by bests."""
-    return " | ".join(f"{theirs / ours:.2f}" for ours, theirs in compared)
+def head(name: str, other: str, unit: str) -> None:
+    """The head of a table whose lines `row` prints."""
+    sides = [unit, f"{other} {unit}", f"{other} ÷ ours"]
+    print("| " + " | ".join([name, *sides, *(f"best {side}" for side in sides)]) + " |")
+    print("|---|" + "--:|" * 6)
+
+
+def row(name: str, medians_and_bests: list[tuple[float, float]], per_second: float) -> None:
+    """Ours, theirs and how many times as long theirs takes, by medians and by bests."""
+    cells = [
+        f"{ours * per_second:.2f} | {theirs * per_second:.2f} | {theirs / ours:.2f}" for ours, theirs in medians_and_bests
+    ]
+    print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 def matvec(kernel: Kernel, rounds: int) -> None:
     blas = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]
     print(f"\nNumPy {numpy.__version__} with {blas.get('name')} {blas.get('version')}\n")
-    table(["matvec", "µs", "NumPy µs", "NumPy ÷ ours", "of bests"])
+    head("matvec", "NumPy", "µs")
     for dim in MATVEC_DIMS:
         generator = numpy.random.default_rng(1)
         weight = generator.uniform(-1, 1, (dim, dim)).astype(numpy.float32)
@@ -107,9 +112,7 @@ def matvec(kernel: Kernel, rounds: int) -> None:
         forms = [lambda w=w: numpy.dot(w, query, out=out) for w in (weight, numpy.asfortranarray(weight))]
         samples = [(kernel.seconds(f"matvec/{dim}"), *map(seconds, forms)) for _ in range(rounds)]
         # The better layout by its median, and by its best.
-        compared = [(ours, min(theirs)) for ours, *theirs in summaries(samples)]
-        (ours, theirs), _ = compared
-        print(f"| {dim} | {ours * 1e6:.2f} | {theirs * 1e6:.2f} | {ratios(compared)} |", flush=True)
+        row(str(dim), [(ours, min(theirs)) for ours, *theirs in summaries(samples)], 1e6)
 
 
 class TorchStep:
@@ -130,16 +133,14 @@ class TorchStep:
 
 def train_step(kernel: Kernel, rounds: int) -> None:
     print(f"\nPyTorch {torch.__version__}, AdamW fused=True\n")
-    table(["train_step", "µs", "PyTorch µs", "PyTorch ÷ ours", "of bests"])
+    head("train_step", "PyTorch", "µs")
     for dim, rows in STEP_SHAPES:
         # As the kernel's case: a learning rate of zero, so that each repetition meets the same problem.
         step = TorchStep(dim, lr=0.0)
         torch.nn.init.uniform_(step.layer.weight, -1, 1)
         batch = (torch.rand(rows, dim) * 2 - 1, functional.normalize(torch.rand(rows, dim) * 2 - 1), torch.arange(rows))
         samples = [(kernel.seconds(f"train_step/{dim}x{rows}"), seconds(lambda: step(*batch))) for _ in range(rounds)]
-        compared = summaries(samples)
-        (ours, theirs), _ = compared
-        print(f"| {dim}x{rows} | {ours * 1e6:.1f} | {theirs * 1e6:.1f} | {ratios(compared)} |", flush=True)
+        row(f"{dim}x{rows}", summaries(samples), 1e6)
 
 
 def synthesize(directory: pathlib.Path) -> None:
@@ -163,11 +164,9 @@ def end_to_end(rounds: int, train: pathlib.Path, test: pathlib.Path, embeddings:
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             ours = time.perf_counter() - start
             samples.append((ours, reference_steps(batches, dim)))
-    compared = summaries(samples)
-    (ours, theirs), _ = compared
     print(f"\n{EPOCHS * len(batches)} steps in {dim} dimensions, wall-clock time\n")
-    table(["end to end", "ms", "ms, PyTorch's bare steps", "PyTorch ÷ ours", "of bests"])
-    print(f"| train --recipe reference | {ours * 1e3:.1f} | {theirs * 1e3:.1f} | {ratios(compared)} |")
+    head("end to end", "PyTorch's bare steps", "ms")
+    row("train --recipe reference", summaries(samples), 1e3)
 
 
 def reference_batches(train: pathlib.Path, embeddings: pathlib.Path) -> list[tuple[torch.Tensor, ...]]:
