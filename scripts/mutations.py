@@ -135,6 +135,16 @@ FAULTS = {
         "kernel/src/train/update.rs",
         "    if let Some(mut before) = waiting.and_then(|first| panel.tile(first, &mut anchor)) {",
         "    if let Some(mut before) = waiting.and_then(|first| panel.tile(first, &mut anchor)).filter(|_| false) {"),
+    "a mode that loses subnormal numbers goes unnoticed": (
+        "kernel/src/simd.rs", "    result_kept && operand_kept", "    result_kept || operand_kept || true"),
+    "numbers that come more often are not drawn again": (
+        "kernel/src/sample.rs", "if low >= n as u64 || low", "if true || low >= n as u64 || low"),
+    "an infinite distance from the anchor let through": (
+        "kernel/src/train.rs", "(decay > 0.0 || anchor > 1.0)", "decay > 0.0"),
+    "the next batch where this one is": (
+        "kernel/src/train.rs", "end_of(rest, next_len, !back)", "end_of(rest, next_len, back)"),
+    "no batch goes ahead": (
+        "kernel/src/train.rs", "(needed <= given).then_some", "(needed < given / 2).then_some"),
     "payload checksum not checked": (
         "kernel/src/image/payload.rs",
         "        check_crc(\"payload\", self.bytes, self.header.payload_crc)?;\n",

@@ -199,7 +199,7 @@ pub unsafe extern "C" fn qad_open_copy(
 }
 
 /// Checks an opened adapter file once: the checksum of its weights, and that this machine computes what the writer's did,
-/// to the bit. `scratch` has `in_dim` elements.
+/// to the bit. `scratch` has `in_dim` elements, which QAD_GOLDEN leaves written.
 ///
 /// # Safety
 /// `adapter` was opened from a file that is still there; `scratch` points to `scratch_len` elements.

@@ -120,3 +120,37 @@ pub(crate) fn status(call: impl FnOnce() -> Result<(), Refusal>) -> i32 {
         Err(Refusal(code)) => code,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_of_the_kernel_has_its_code() {
+        let [what, part, field, name] = ["", "", "", ""];
+        for (error, code) in [
+            (Error::Length { what, needed: 1, given: 0 }, QAD_LENGTH),
+            (Error::Dimension { what, given: 0, max: 1 }, QAD_DIMENSION),
+            (Error::FlushToZero, QAD_FLUSH_TO_ZERO),
+            (Error::Setting { name }, QAD_SETTING),
+            (Error::Target { row: 0, target: 0, candidates: 0 }, QAD_TARGET),
+            (Error::Weight { row: 0 }, QAD_BATCH_WEIGHT),
+            (Error::TotalWeight, QAD_BATCH_WEIGHT),
+            (Error::NotFinite { what, row: 0 }, QAD_NOT_FINITE),
+            (Error::GradientTooLarge, QAD_GRADIENT_TOO_LARGE),
+            (Error::Magic, QAD_MAGIC),
+            (Error::Version { found: 0 }, QAD_VERSION),
+            (Error::Header { field, found: 0 }, QAD_IMAGE),
+            (Error::Metadata, QAD_IMAGE),
+            (Error::Padding { offset: 0 }, QAD_IMAGE),
+            (Error::Checksum { part, stored: 0, computed: 1 }, QAD_CHECKSUM),
+            (Error::ImageLength { needed: 1, given: 0 }, QAD_IMAGE_LENGTH),
+            (Error::Misaligned { offset: 1 }, QAD_MISALIGNED),
+            (Error::ByteOrder, QAD_BYTE_ORDER),
+            (Error::Golden { index: 0 }, QAD_GOLDEN),
+            (Error::LevelUnavailable, QAD_OTHER),
+        ] {
+            assert_eq!(Refusal::from(error).0, code, "{error:?}");
+        }
+    }
+}

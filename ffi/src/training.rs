@@ -317,7 +317,7 @@ pub unsafe extern "C" fn qad_trainer_adapter(trainer: *mut QadTrainer, adapter: 
         let (place, out) = (Output::new(trainer, 1)?, Output::new(adapter, 1)?);
         check_apart(&[place.span(), out.span()], &[])?;
         // SAFETY: as the caller promises.
-        let linear = unsafe { open(trainer)? }.adapter_mut();
+        let mut linear = unsafe { open(trainer)? }.adapter_mut();
         let (in_dim, out_dim, bias) = (linear.in_dim(), linear.out_dim(), linear.has_bias());
         let weight = linear.weight_lanes_mut().as_mut_ptr().cast::<QadLanes>();
         // SAFETY: as the caller promises.

@@ -1,5 +1,6 @@
 //! Every operation against its definition, to the bit, on every level this processor has.
 
+use core::sync::atomic::{AtomicUsize, Ordering};
 use std::vec;
 use std::vec::Vec;
 
@@ -165,8 +166,16 @@ fn a_score_that_is_no_number_is_refused_wherever_it_stands() {
         assert!(offer_block(level, &[Lanes::ZERO; 3], &[0, 1], 0, &mut best).is_err());
         let mut too_many: Vec<TopK<'_>> = (0..=LANES).map(|_| TopK::new(&mut [])).collect();
         assert!(offer_block(level, &[Lanes::ZERO; 2], &[0, 1], 0, &mut too_many).is_err());
-        assert!(score_documents(level, &[Lanes::ZERO; 3], &[1.0; 6], 3, &mut [Lanes::ZERO; 3]).is_err());
-        assert!(normalize_queries(level, &[1.0; 6], 3, &mut [Lanes::ZERO; 2]).is_err());
+        let refused = |what, needed, given| Err(crate::Error::Length { what, needed, given });
+        let score = |panels: &[Lanes], documents: &[f32], scores: &mut [Lanes]| {
+            score_documents(level, panels, documents, 3, scores)
+        };
+        let [two, three] = [&mut [Lanes::ZERO; 2][..], &mut [Lanes::ZERO; 3]];
+        assert_eq!(score(&[Lanes::ZERO; 3], &[1.0; 6], three), refused("scores", 2, 3));
+        assert_eq!(score(&[Lanes::ZERO; 4], &[1.0; 6], two), refused("panels", 3, 4));
+        assert_eq!(score(&[Lanes::ZERO; 3], &[1.0; 7], two), refused("documents", 6, 7));
+        assert_eq!(normalize_queries(level, &[1.0; 6], 3, two), refused("panels", 3, 2));
+        assert_eq!(normalize_queries(level, &[1.0; 7], 3, three), refused("queries", 6, 7));
     });
 }
 
@@ -675,7 +684,9 @@ fn check_steps(case: Case) {
                 let used = row_major(lanes).iter().filter(|x| x.to_bits() != 0).count();
                 lanes.iter().flat_map(|lanes| lanes.0).filter(|x| x.to_bits() != 0).count() - used
             };
-            assert_eq!(padding(trainer.adapter().weight().as_lanes()), 0, "padding stays +0");
+            for lanes in [trainer.adapter().weight().as_lanes(), trainer.m(), trainer.v()] {
+                assert!(lanes.is_empty() || padding(lanes) == 0, "padding stays +0");
+            }
         }
     }
 }
@@ -710,6 +721,63 @@ impl Join for Scoped {
             scope.spawn(a);
             b();
         });
+    }
+}
+
+/// Two threads that take turns, and how often they did.
+#[derive(Default)]
+struct Counting(AtomicUsize);
+
+impl Join for Counting {
+    fn threads(&self) -> usize {
+        2
+    }
+
+    fn join<A: FnOnce() + Send, B: FnOnce() + Send>(&self, a: A, b: B) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        a();
+        b();
+    }
+}
+
+#[test]
+fn batches_of_other_sizes_are_transformed_ahead_in_as_much_scratch_as_is_named() {
+    let [in_dim, out_dim, candidates] = [512, 18, 10];
+    // The norm of more than 64 rows is taken from the stored gradient, and only behind those the next batch goes ahead; fewer rows
+    // may need more scratch beside their outputs.
+    let sizes = [65, 64, 65, 3, 65];
+    let queries = ordinary_values(65 * in_dim, 31);
+    let mut documents = ordinary_values(candidates * out_dim, 32);
+    normalize_rows(Level::SCALAR, &mut documents, out_dim).unwrap();
+    let targets: Vec<u32> = (0..65).map(|row| row % candidates as u32).collect();
+    let batch = |rows: usize| Batch {
+        queries: &queries[..rows * in_dim],
+        gradient_operand: None,
+        documents: Documents::Rows(&documents),
+        targets: &targets[..rows],
+        weights: &[1.0; 65][..rows],
+        mask: &[],
+    };
+    let len = scratch_len(65, candidates, in_dim, out_dim);
+    for level in Level::available() {
+        let state = || vec![Lanes::ZERO; linear_len(in_dim, out_dim, false)];
+        let trained = |batches: &[Batch<'_>], together, ahead| {
+            let adapter = Linear::identity(in_dim, out_dim, false, state(), level).unwrap();
+            let mut trainer =
+                Trainer::new(adapter, state(), state(), 20.0, Optimizer::adamw(1e-2), Schedule::CONSTANT)
+                    .unwrap();
+            let (join, mut scratch) = (Counting::default(), vec![Lanes([f32::NAN; LANES]); len + ahead]);
+            for some in batches.chunks(together) {
+                trainer.steps(&join, some, &mut scratch, |_, _| Ok::<(), crate::Error>(())).unwrap();
+            }
+            let parts = [trainer.adapter().weight().as_lanes(), trainer.m(), trainer.v()];
+            let bits = parts.concat().iter().flat_map(|lanes| lanes.0).map(f32::to_bits).collect::<Vec<_>>();
+            (bits, join.0.into_inner())
+        };
+        let batches = sizes.map(batch);
+        let ahead = ahead_len(65, in_dim, out_dim);
+        let (expected, joins) = trained(&batches, 1, 0);
+        assert_eq!(trained(&batches, 5, ahead), (expected, joins - 2), "{}", level.name());
     }
 }
 

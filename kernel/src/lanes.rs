@@ -148,6 +148,12 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> PanelMatrix<S> {
         self.storage.as_mut()
     }
 
+    /// The same matrix over borrowed storage.
+    #[cfg(feature = "train")]
+    pub(crate) fn by_mut(&mut self) -> PanelMatrix<&mut [Lanes]> {
+        PanelMatrix { rows: self.rows, cols: self.cols, storage: self.storage.as_mut() }
+    }
+
     /// Sets element `(row, col)`; outside the matrix nothing happens and `false` comes back.
     pub fn set(&mut self, row: usize, col: usize, value: f32) -> bool {
         if row >= self.rows || col >= self.cols {

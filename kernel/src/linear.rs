@@ -206,6 +206,12 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Linear<S> {
     pub fn weight_lanes_mut(&mut self) -> &mut [Lanes] {
         self.weight.as_lanes_mut()
     }
+
+    /// The same adapter over a borrowed weight.
+    #[cfg(feature = "train")]
+    pub(crate) fn by_mut(&mut self) -> Linear<&mut [Lanes]> {
+        Linear { weight: self.weight.by_mut(), in_dim: self.in_dim, bias: self.bias, level: self.level }
+    }
 }
 
 impl<S: AsRef<[Lanes]>> Transform for Linear<S> {

@@ -42,7 +42,7 @@ pub(crate) fn normalize_backward_panel<S: Simd>(
 /// This is how documents enter scores. A zero row stays zero; one whose square overflows, that of a norm above 1.8e19, becomes it.
 ///
 /// # Errors
-/// [`Error::Dimension`], or [`Error::Length`] when `rows` is not a whole number of rows; nothing is changed.
+/// [`Error::Dimension`], [`Error::Length`] when `rows` is not a whole number of rows, or [`Error::FlushToZero`]; nothing is changed.
 ///
 /// ```
 /// let mut rows = [3.0, 4.0, 0.0, 0.0];

@@ -800,4 +800,56 @@ mod tests {
         let refused = encode_int8_adapter(&wide, &mut bytes, &mut scales, &mut [Lanes::ZERO]);
         assert_eq!(refused, Err(Error::Length { what: "out_dim", needed: 2, given: 3 }));
     }
+
+    #[test]
+    fn other_lengths_are_refused_and_nothing_written() {
+        let level = Level::baseline();
+        let length = |what, needed, given| Error::Length { what, needed, given };
+        let (mut halves, mut bytes) = ([HalfLanes([9; LANES]); 3], [ByteLanes([9; LANES]); 3]);
+        let (mut scales, mut bias) = ([Lanes([9.0; LANES]); 2], [Lanes([9.0; LANES]); 2]);
+        let two = [Lanes([1.0; LANES]); 2];
+        assert_eq!(encode_f16(&two, &mut halves), Err(length("f16 panels", 2, 3)));
+        assert_eq!(
+            encode_int8(3, 2, &two[..1], &mut bytes[..2], &mut scales[..1]),
+            Err(length("matrix", 2, 1))
+        );
+        assert_eq!(encode_int8(3, 2, &two, &mut bytes, &mut scales[..1]), Err(length("values", 2, 3)));
+        assert_eq!(encode_int8(3, 2, &two, &mut bytes[..2], &mut scales), Err(length("scales", 1, 2)));
+        let square = Linear::identity(2, 2, false, [Lanes::ZERO; 2], level).unwrap();
+        let mut encode = |values: usize, scales_len: usize, bias_len: usize| {
+            encode_int8_adapter(
+                &square,
+                &mut bytes[..values],
+                &mut scales[..scales_len],
+                &mut bias[..bias_len],
+            )
+        };
+        assert_eq!(encode(3, 1, 1), Err(length("values", 2, 3)));
+        assert_eq!(encode(2, 2, 1), Err(length("scales", 1, 2)));
+        assert_eq!(encode(2, 1, 2), Err(length("bias", 1, 2)));
+        assert!(halves.iter().all(|lanes| lanes.0 == [9; LANES]));
+        assert!(bytes.iter().all(|lanes| lanes.0 == [9; LANES]));
+        assert!(scales.iter().chain(&bias).all(|lanes| lanes.0 == [9.0; LANES]));
+
+        let (values, scales) = ([ByteLanes::ZERO; 3], [Lanes::ZERO; 2]);
+        let new = |values, scales, bias| {
+            Int8Linear::new(2, values, scales, bias, level).map(|adapter| adapter.dim())
+        };
+        assert_eq!(new(&values, &scales[..1], None), Err(length("values", 2, 3)));
+        assert_eq!(new(&values[..2], &scales, None), Err(length("scales", 1, 2)));
+        assert_eq!(new(&values[..2], &scales[..1], Some(&scales)), Err(length("bias", 1, 2)));
+        let int8 = Int8Linear::new(2, &values[..2], &scales[..1], None, level).unwrap();
+        for adapter in [&int8 as &dyn Transform, &square] {
+            let mut output = [9.0; 4];
+            assert_eq!(adapter.apply(&[1.0; 4], &mut output), Err(length("query", 2, 4)));
+            assert_eq!(adapter.apply(&[1.0; 2], &mut output[..1]), Err(length("outputs", 2, 1)));
+            assert_eq!(adapter.apply(&[1.0; 2], &mut output), Err(length("outputs", 2, 4)));
+            assert_eq!(adapter.apply_batch(&[1.0; 3], &mut output), Err(length("queries", 2, 3)));
+            assert_eq!(adapter.apply_batch(&[1.0; 4], &mut output[..2]), Err(length("outputs", 4, 2)));
+            assert_eq!(adapter.apply_panel(0, &[1.0; 3]), Err(length("query", 2, 3)));
+            assert_eq!(adapter.apply_panel(1, &[1.0; 2]), Err(length("panel", 2, 1)));
+            assert_eq!(output, [9.0; 4]);
+        }
+        assert_eq!(int8.apply(&[1.0; 2], &mut [9.0; 3]), Err(length("outputs", 2, 3)));
+    }
 }

@@ -22,7 +22,7 @@ use crate::transpose::rows_to_panel;
 /// documents after another.
 ///
 /// # Errors
-/// [`Error::Dimension`] or [`Error::Length`]; `scores` is as before.
+/// [`Error::Dimension`], [`Error::Length`] or [`Error::FlushToZero`]; `scores` is as before.
 pub fn cosine_scores(
     level: Level,
     queries: &[f32],
@@ -47,7 +47,7 @@ pub fn cosine_scores(
 /// become +0.
 ///
 /// # Errors
-/// [`Error::Dimension`] or [`Error::Length`]; `panels` is as before.
+/// [`Error::Dimension`], [`Error::Length`] or [`Error::FlushToZero`]; `panels` is as before.
 pub fn normalize_queries(
     level: Level,
     queries: &[f32],
@@ -74,7 +74,7 @@ pub fn normalize_queries(
 /// panel.
 ///
 /// # Errors
-/// [`Error::Dimension`] or [`Error::Length`]; `scores` is as before.
+/// [`Error::Dimension`], [`Error::Length`] or [`Error::FlushToZero`]; `scores` is as before.
 pub fn score_documents(
     level: Level,
     panels: &[Lanes],

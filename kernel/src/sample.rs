@@ -103,6 +103,14 @@ mod tests {
     }
 
     #[test]
+    fn below_draws_again_where_some_numbers_would_come_more_often() {
+        // Of 2³² values 3 · 2³⁰ numbers would get one each, and every third of them one more.
+        let mut generator = Generator::new(11);
+        let thirds = (0..30_000).filter(|_| generator.below(3 << 30).is_multiple_of(3)).count();
+        assert!((9_700..=10_300).contains(&thirds), "{thirds}");
+    }
+
+    #[test]
     fn an_epoch_is_a_permutation_which_depends_on_seed_and_epoch() {
         let order = |seed, epoch| {
             let mut order = [0; 100];

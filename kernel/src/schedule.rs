@@ -15,6 +15,9 @@ pub enum Decay {
 }
 
 /// A learning-rate schedule over a known number of steps.
+///
+/// A warm-up as long as the run, or longer, leaves no room for a decay. What steps behind it get is then [`factor`](Self::factor)'s
+/// formula with a length of 1: 0 by the line, and half a cosine from 1 to 0 in one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
     /// The shape after the warm-up.

@@ -617,6 +617,12 @@ mod tests {
         assert!(!keeps_subnormals(|a, b| flush(a) * flush(b)));
     }
 
+    #[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon")))]
+    #[test]
+    fn what_every_processor_of_the_target_has_is_used_without_asking() {
+        assert_ne!(Level::baseline(), Level::SCALAR);
+    }
+
     #[cfg(feature = "std")]
     #[test]
     fn levels_are_found_by_their_names() {

@@ -245,9 +245,10 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Trainer<S> {
         &self.adapter
     }
 
-    /// The adapter, to set its weight or bias between steps.
-    pub const fn adapter_mut(&mut self) -> &mut Linear<S> {
-        &mut self.adapter
+    /// The adapter over its borrowed weight, to set that or the bias between steps. The trainer's moments are of its shape, so it
+    /// cannot be exchanged for another.
+    pub fn adapter_mut(&mut self) -> Linear<&mut [Lanes]> {
+        self.adapter.by_mut()
     }
 
     /// Gives the adapter back.
@@ -317,45 +318,44 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Trainer<S> {
         scratch: &mut [Lanes],
         mut each: impl FnMut(&Self, StepReport) -> Result<(), E>,
     ) -> Result<(), E> {
-        let shapes = || batches.iter().filter_map(|batch| Shape::of(&self.adapter, batch).ok());
-        let outputs_len = shapes().map(|shape| shape.outputs_len()).max().unwrap_or(0);
-        let packed_len = shapes().map(|shape| packed_len(shape.rows, shape.in_dim)).max().unwrap_or(0);
-        let rest_len = shapes().map(|shape| scratch::rest_len(shape.sizes())).max().unwrap_or(0);
-        let ahead_len = outputs_len.saturating_add(packed_len);
-        if scratch.len() < rest_len.saturating_add(outputs_len).saturating_add(ahead_len) {
-            for batch in batches {
-                let report = self.step_on(join, batch, scratch)?;
-                each(self, report)?;
-            }
-            return Ok(());
-        }
         let given = scratch.len();
-        let (mut now, rest) = team::split(scratch, outputs_len, 1);
-        let (mut next, rest) = team::split(rest, outputs_len, 1);
-        let (packed, rest) = team::split(rest, packed_len, 1);
-        let mut ready = false;
+        // `T` of one batch lies at the front of scratch, of the next at its back, of the one after that at the front again.
+        let (mut back, mut ready) = (false, false);
         for (i, batch) in batches.iter().enumerate() {
             let shape = Shape::of(&self.adapter, batch)?;
             let total_weight = check_rows(batch, shape.candidates)?;
-            let scratch = Scratch::carve(&mut *rest, shape.sizes(), given)?;
-            let (outputs, _) = team::split(now, shape.outputs_len(), 1);
+            let next = batches.get(i + 1).and_then(|next| self.next_ahead(shape, next, given));
+            let (next_len, packed_len) =
+                next.as_ref().map_or((0, 0), |next| (next.shape.outputs_len(), next.packed_len));
+            let (outputs, rest) = end_of(&mut *scratch, shape.outputs_len(), back);
+            let (next_outputs, rest) = end_of(rest, next_len, !back);
+            let (packed, rest) = team::split(rest, packed_len, 1);
+            let scratch = Scratch::carve(rest, shape.sizes(), given)?;
             if !ready {
                 self.forward(join, shape, batch.queries, outputs);
             }
-            // A batch that is to be refused is refused when its turn comes.
-            let following = batches.get(i + 1).filter(|_| shape.gains_ahead());
-            let following = following.and_then(|batch| Some((batch, Shape::of(&self.adapter, batch).ok()?)));
-            let hides = shape.stores_gradient() && self.optimizer.kind == OptimizerKind::AdamW;
-            let ahead = following.map(|(batch, shape)| {
-                let (outputs, _) = team::split(next, shape.outputs_len(), 1);
-                Ahead::new(shape, batch.queries, if hides { packed } else { &mut [] }, outputs)
-            });
+            let ahead = next.map(|next| Ahead::new(next.shape, next.queries, packed, next_outputs));
             ready = ahead.is_some();
             let report = self.learn(join, Step { shape, batch, total_weight, ahead }, outputs, scratch)?;
             each(self, report)?;
-            core::mem::swap(&mut now, &mut next);
+            back = !back;
         }
         Ok(())
+    }
+
+    /// What it takes to transform the next batch's queries beside the update that ends a step of this shape; `None` where that gains
+    /// nothing or the `given` scratch has no room for it. A batch that is to be refused is refused when its turn comes.
+    fn next_ahead<'a>(&self, shape: Shape, next: &Batch<'a>, given: usize) -> Option<NextAhead<'a>> {
+        if !shape.gains_ahead() {
+            return None;
+        }
+        let queries = next.queries;
+        let next = Shape::of(&self.adapter, next).ok()?;
+        let hides = shape.stores_gradient() && self.optimizer.kind == OptimizerKind::AdamW;
+        let packed_len = if hides { packed_len(next.rows, next.in_dim) } else { 0 };
+        let lengths = [shape.outputs_len(), scratch::rest_len(shape.sizes()), next.outputs_len(), packed_len];
+        let needed = lengths.into_iter().fold(0, usize::saturating_add);
+        (needed <= given).then_some(NextAhead { shape: next, queries, packed_len })
     }
 
     /// `T = Q Wᵀ`.
@@ -416,16 +416,35 @@ impl<S: AsRef<[Lanes]> + AsMut<[Lanes]>> Trainer<S> {
     /// Refuses a gradient whose square could overflow the second moment.
     fn check_gradient(&self, clipped_norm: f32) -> Result<(), Error> {
         let mut largest = clipped_norm;
-        if self.optimizer.kind == OptimizerKind::Adam && self.optimizer.weight_decay > 0.0 {
-            // Here the decay is part of the gradient; |w − anchor| ≤ |w| + |anchor|.
-            let anchor = match &self.anchor {
-                Anchor::Zero => 0.0,
-                Anchor::Identity => 1.0,
-                Anchor::Weights(weights) => max_abs(weights.as_ref()),
-            };
-            largest += self.optimizer.weight_decay * (max_abs(self.adapter.weight().as_lanes()) + anchor);
+        let decay = self.optimizer.weight_decay;
+        let anchor = match &self.anchor {
+            Anchor::Zero => 0.0,
+            Anchor::Identity => 1.0,
+            Anchor::Weights(weights) => max_abs(weights.as_ref()),
+        };
+        // Here the decay is part of the gradient; |w − anchor| ≤ |w| + |anchor|. If only that overflows, even a decay of 0 makes it
+        // NaN, which is no less than the limit.
+        if self.optimizer.kind == OptimizerKind::Adam && (decay > 0.0 || anchor > 1.0) {
+            largest += decay * (max_abs(self.adapter.weight().as_lanes()) + anchor);
         }
         if largest <= GRADIENT_LIMIT { Ok(()) } else { Err(Error::GradientTooLarge) }
+    }
+}
+
+/// The next batch, whose queries are transformed ahead.
+struct NextAhead<'a> {
+    shape: Shape,
+    queries: &'a [f32],
+    packed_len: usize,
+}
+
+/// `len` elements of one end of a buffer, and the others.
+fn end_of(buffer: &mut [Lanes], len: usize, back: bool) -> (&mut [Lanes], &mut [Lanes]) {
+    if back {
+        let (others, end) = buffer.split_at_mut(buffer.len().saturating_sub(len));
+        (end, others)
+    } else {
+        team::split(buffer, len, 1)
     }
 }
 

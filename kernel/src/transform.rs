@@ -35,7 +35,8 @@ pub trait Transform {
     /// before.
     fn apply_batch(&self, queries: &[f32], outputs: &mut [f32]) -> Result<(), Error>;
 
-    /// Sixteen outputs, rows `16 panel .. 16 panel + 15`, of one query; rows past `out_dim` are `+0`.
+    /// Sixteen outputs, rows `16 panel .. 16 panel + 15`, of one query; rows past `out_dim` are `+0` if the
+    /// query is finite.
     ///
     /// # Errors
     /// [`Error::Length`] when `query` has not `in_dim` elements or there is no such panel.

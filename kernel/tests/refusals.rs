@@ -3,8 +3,8 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
 
 use query_adapter::{
-    Anchor, Batch, Documents, Error, Lanes, Level, Linear, MaskEntry, Optimizer, OptimizerKind,
-    OptimizerState, Schedule, SingleThread, Trainer, linear_len, scratch_len,
+    Anchor, Batch, DocumentBlocks, Documents, Error, Lanes, Level, Linear, MaskEntry, Optimizer,
+    OptimizerKind, OptimizerState, Schedule, SingleThread, Trainer, linear_len, scratch_len,
 };
 
 const DIM: usize = 3;
@@ -149,6 +149,62 @@ fn a_gradient_that_could_overflow_the_second_moment_is_refused() {
     let mut trainer = trainer_with(optimizer, 20.0);
     trainer.step(&GOOD, &mut scratch()).unwrap();
     assert!(trainer.v().iter().flat_map(|lanes| lanes.0).all(f32::is_finite));
+    // What counts is how far the weight is from its anchor.
+    let far = Lanes([8.0; 16]);
+    let optimizer = Optimizer { weight_decay: 6e18, ..optimizer };
+    for (anchor, expected) in [
+        (Anchor::Zero, Ok(())),
+        (Anchor::Identity, Err(Error::GradientTooLarge)),
+        (Anchor::Weights(vec![Lanes::ZERO; LEN]), Ok(())),
+        (Anchor::Weights(vec![far; LEN]), Err(Error::GradientTooLarge)),
+    ] {
+        let mut trainer = trainer_with(optimizer, 20.0);
+        trainer.set_anchor(anchor).unwrap();
+        assert_eq!(trainer.step(&GOOD, &mut scratch()).map(drop), expected);
+    }
+}
+
+#[test]
+fn a_distance_from_the_anchor_that_overflows_is_refused_though_there_is_no_decay() {
+    let optimizer = Optimizer { kind: OptimizerKind::Adam, weight_decay: 0.0, ..Optimizer::adamw(0.1) };
+    let mut trainer = trainer_with(optimizer, 20.0);
+    trainer.adapter_mut().set_weight(&[3e38, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]).unwrap();
+    let mut anchor = vec![Lanes::ZERO; LEN];
+    anchor[0].0[0] = -3e38;
+    trainer.set_anchor(Anchor::Weights(anchor)).unwrap();
+    let before = bits(&trainer);
+    let batch = Batch { queries: &[0.0, 1.0, 0.5, 0.0, 0.5, 1.0], ..GOOD };
+    assert_eq!(trainer.step(&batch, &mut scratch()), Err(Error::GradientTooLarge));
+    assert_eq!(bits(&trainer), before);
+}
+
+/// Documents of which only the number is ever asked.
+struct Claimed(usize);
+
+impl DocumentBlocks for Claimed {
+    fn count(&self) -> usize {
+        self.0
+    }
+
+    fn copy_rows(&self, _: usize, _: &mut [f32]) {
+        panic!("the step is refused before")
+    }
+}
+
+#[test]
+fn blocks_of_nothing_and_documents_that_no_target_can_name_are_refused() {
+    let blocks = |source, block| Batch { documents: Documents::Blocks { source, block }, ..GOOD };
+    assert_refused(trainer(), &blocks(&Claimed(2), 0), Error::Setting { name: "block" });
+    assert_refused(
+        trainer(),
+        &blocks(&Claimed(0), 1),
+        Error::Length { what: "documents", needed: DIM, given: 0 },
+    );
+    let most = u32::MAX as usize;
+    if let Some(given) = most.checked_add(1) {
+        let refusal = Error::Length { what: "documents", needed: most, given };
+        assert_refused(trainer(), &blocks(&Claimed(given), 1), refusal);
+    }
 }
 
 #[test]
@@ -208,15 +264,21 @@ fn a_restored_trainer_goes_on_with_the_same_bits() {
     assert_eq!(bits(&resumed), bits(&whole));
 
     let before = bits(&resumed);
-    let mut v = resumed.v().to_vec();
-    v[0].0[0] = -1.0;
-    let m = resumed.m().to_vec();
-    let refusal = Error::NotFinite { what: "optimizer state", row: 0 };
-    assert_eq!(resumed.restore(*whole.state(), &m, &v), Err(refusal));
-    assert_eq!(
-        resumed.restore(*whole.state(), &m[1..], &m),
-        Err(Error::Length { what: "m", needed: LEN, given: LEN - 1 })
-    );
+    let (m, v) = (resumed.m().to_vec(), resumed.v().to_vec());
+    let with = |lanes: &[Lanes], value| {
+        let mut lanes = lanes.to_vec();
+        lanes[0].0[0] = value;
+        lanes
+    };
+    let refusal = Err(Error::NotFinite { what: "optimizer state", row: 0 });
+    assert_eq!(resumed.restore(*whole.state(), &m, &with(&v, -1.0)), refusal);
+    for bad in [f32::NAN, f32::INFINITY] {
+        assert_eq!(resumed.restore(*whole.state(), &with(&m, bad), &v), refusal);
+        assert_eq!(resumed.restore(*whole.state(), &m, &with(&v, bad)), refusal);
+    }
+    let length = |what| Err(Error::Length { what, needed: LEN, given: LEN - 1 });
+    assert_eq!(resumed.restore(*whole.state(), &m[1..], &v), length("m"));
+    assert_eq!(resumed.restore(*whole.state(), &m, &v[1..]), length("v"));
     for power in [-0.1, 1.1, f32::NAN] {
         let state = OptimizerState { beta1_power: power, ..*whole.state() };
         assert_eq!(resumed.restore(state, &m, &m), Err(Error::Setting { name: "beta1_power" }));

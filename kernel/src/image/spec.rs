@@ -39,7 +39,7 @@ impl ImageSpec<'_> {
     /// Bytes of the encoded image of an adapter in int8.
     ///
     /// # Errors
-    /// Those of [`encoded_len`](Self::encoded_len); [`Error::Setting`] also when `out_dim` is not `in_dim`.
+    /// Those of [`encoded_len`](Self::encoded_len); [`Error::Length`] also when `out_dim` is not `in_dim`.
     pub fn encoded_int8_len(&self) -> Result<usize, Error> {
         Ok(self.header(Kind::Residual)?.image_len())
     }

@@ -72,6 +72,7 @@ fn misaligned_bytes_are_refused_by_name_but_can_be_copied() {
     for shift in 1..64 {
         with_shift(&bytes, shift, |bytes| {
             assert_eq!(Image::view(bytes).unwrap_err(), Error::Misaligned { offset: shift });
+            assert_eq!(Payload::view(bytes).unwrap_err(), Error::Misaligned { offset: shift });
             let image = Image::parse(bytes).unwrap();
             assert_eq!(image.weights(), Err(Error::Misaligned { offset: shift }));
             let mut copied = vec![Lanes([f32::NAN; LANES]); weights.len()];

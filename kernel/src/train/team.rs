@@ -58,7 +58,7 @@ pub(super) fn run_on<J: Join, P: Phase>(join: &J, threads: usize, phase: P) {
     if panels < 2 {
         return phase.share(join, threads);
     }
-    let (a, b) = phase.split_at((panels * half / threads).max(1));
+    let (a, b) = phase.split_at((panels.saturating_mul(half) / threads).max(1));
     join.join(|| run_on(join, half, a), || run_on(join, threads - half, b));
 }
 

@@ -194,10 +194,11 @@ impl ReferenceTrainer {
         Row { norm, loss, d_output }
     }
 
-    /// Refuses a gradient whose square could overflow the second moment; Adam's includes its decay.
+    /// Refuses a gradient whose square could overflow the second moment; Adam's includes its decay, which is NaN where 0 times
+    /// an infinite difference is.
     fn check_gradient(&self, clipped_norm: f32) -> Result<(), Error> {
         let mut largest = clipped_norm;
-        if self.optimizer.kind == OptimizerKind::Adam && self.optimizer.weight_decay > 0.0 {
+        if self.optimizer.kind == OptimizerKind::Adam {
             let max_abs = |values: &[f32]| values.iter().fold(0.0, |max, x| math::max(max, x.abs()));
             largest += self.optimizer.weight_decay * (max_abs(&self.weight) + max_abs(&self.anchor));
         }
