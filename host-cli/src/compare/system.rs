@@ -192,10 +192,10 @@ impl<'a> System<'a> {
             Some((name, rest)) => (Some(name), rest),
             None => (None, text),
         };
-        let path = Path::new(rest);
-        if rest == BASE && !path.exists() {
+        if rest == BASE {
             return Ok(Self::Retriever(Retriever { name: name.unwrap_or(BASE), source: "", adapter: None }));
         }
+        let path = Path::new(rest);
         if path.is_file() {
             let stem = || path.file_stem().and_then(|stem| stem.to_str()).unwrap_or(rest);
             return Ok(match kind(path)? {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Folder, levels, number, text};
+use crate::support::{DIM, Data, Folder, levels, number, text};
 
 const INPUT: i32 = 3;
 const USAGE: i32 = 2;
@@ -161,6 +161,14 @@ fn an_adapter_is_compared_with_the_base_it_stands_on() {
         let note = format!("every query is in the group \"{group}\", so it is not shown apart from all");
         assert!(text(&output.stderr).contains(&note));
     }
+    // A folder that is called so is not meant by it.
+    let words = "compare base a.qad --dataset test.json --metrics mrr@10";
+    let expected = folder.stdout(words);
+    let mut other = Data::new(6, DIM, 2);
+    other.documents.iter_mut().for_each(|document| document.vector.rotate_left(1));
+    other.write_folder(&folder.path("base"));
+    assert_eq!(folder.stdout(words), expected);
+    assert_ne!(folder.stdout(&words.replace("base", "./base")), expected);
     // An adapter, and the ranking that it gave.
     folder.stdout("evaluate test.json -a a.qad --predictions a.run");
     let both = folder.json("compare x=a.qad y=a.run --dataset test.json");
