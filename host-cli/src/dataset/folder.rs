@@ -175,6 +175,8 @@ impl Parts<'_> {
         let mut splits = Vec::new();
         let folder = self.folder.join(QRELS);
         let in_folder = |path: &Path| {
+            // Some systems leave hidden files of their own beside those that are copied.
+            (!path.file_name()?.to_str()?.starts_with('.')).then_some(())?;
             let ending = path.extension()?.to_str()?;
             ["tsv", "txt", "qrels", "jsonl"].contains(&ending).then_some(())?;
             Some(path.file_stem()?.to_str()?.to_owned())
@@ -211,7 +213,7 @@ impl Parts<'_> {
             .flatten()
             .filter_map(|entry| {
                 let name = entry.ok()?.file_name().to_str()?.to_owned();
-                Some(name.strip_suffix("_queries.json")?.to_owned())
+                Some(name.strip_suffix("_queries.json")?.to_owned()).filter(|split| !split.starts_with('.'))
             })
             .collect();
         prefixed.sort();
@@ -506,6 +508,21 @@ mod tests {
             let folder = Folder::new(&[BEIR[0], BEIR[1], (name, "3 0 d1 1\n")]);
             assert_eq!(ids(&folder.read(None, Purpose::Test).expect(name).queries), ["3"], "{name}");
         }
+    }
+
+    #[test]
+    fn hidden_files_are_no_splits() {
+        let hidden = [("qrels/._test.tsv", "\0\u{5}"), ("._qrels.tsv", "\0\u{5}")];
+        for labels in ["qrels/test.tsv", "qrels.tsv"] {
+            let folder = Folder::new(&[BEIR[0], BEIR[1], (labels, "3 0 d1 1\n"), hidden[0], hidden[1]]);
+            for purpose in [Purpose::Train, Purpose::Everything] {
+                let dataset = folder.read(None, purpose).expect(labels);
+                assert_eq!(dataset.relevant_docs.queries.len(), 1, "{labels}");
+            }
+        }
+        let prefixed = Folder::new(&[("train_queries.json", "{}"), ("._train_queries.json", "\0")]);
+        let message = prefixed.refusal(None, Purpose::Everything);
+        assert!(message.contains("its files are for the splits train; choose"), "{message}");
     }
 
     #[test]
