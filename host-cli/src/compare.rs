@@ -20,7 +20,7 @@ use crate::options::Common;
 use crate::parallel::available_threads;
 use crate::per_query::{self, PerQuery};
 use crate::significance::{Paired, difference, holm};
-use groups::{Group, GroupFile};
+use groups::{ALL, Group, GroupFile, SEEN, UNSEEN};
 use system::{Measured, Measuring, Retriever, System};
 
 /// What is compared where nothing else is asked for.
@@ -148,7 +148,7 @@ pub fn run(options: &CompareOptions, level: Level, note: &mut dyn FnMut(&str)) -
     let queries = &first.values.queries;
 
     let file = options.groups.as_deref().map(GroupFile::load).transpose()?;
-    let mut groups: Vec<Group> = Group::of("all", queries.len(), |_| true).into_iter().collect();
+    let mut groups: Vec<Group> = Group::of(ALL, queries.len(), |_| true).into_iter().collect();
     if let (Some(file), Some(path)) = (&file, &options.groups) {
         groups.extend(file.groups(path, queries)?);
     }
@@ -213,10 +213,6 @@ pub fn run(options: &CompareOptions, level: Level, note: &mut dyn FnMut(&str)) -
     let format = if options.common.json { TableFormat::Json } else { options.format };
     Ok(report.print(format))
 }
-
-/// Names of the groups that `--train` makes.
-const SEEN: &str = "answers seen in training";
-const UNSEEN: &str = "answers unseen";
 
 fn distinct(metrics: &[Metric]) -> Vec<Metric> {
     let mut kept: Vec<Metric> = Vec::new();

@@ -1,8 +1,11 @@
 //! What every JSON reader here shares: the place a reader has come to, and errors that name it.
 
 use core::cell::{Cell, RefCell};
+use core::fmt;
 use std::path::Path;
 
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
 use serde_json::error::Category;
 
 use crate::failure::Failure;
@@ -135,6 +138,33 @@ pub(crate) fn words(bytes: &[u8], error: &serde_json::Error) -> String {
             },
         },
         Category::Data | Category::Io => text.replacen("invalid type: ", "found ", 1),
+    }
+}
+
+/// The entries of a JSON object in their order, also those of the same key.
+pub(crate) struct Entries(pub(crate) Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EntriesVisitor;
+
+        impl<'de> Visitor<'de> for EntriesVisitor {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+
+        deserializer.deserialize_map(EntriesVisitor)
     }
 }
 

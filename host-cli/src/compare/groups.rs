@@ -1,15 +1,20 @@
 //! Groups of queries that are looked at apart.
 
-use core::fmt;
 use std::path::Path;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 use crate::contents::Contents;
 use crate::failure::Failure;
 use crate::ids::Ids;
-use crate::json::quoted;
+use crate::json::{Entries, quoted};
+
+/// Names of the groups that no file has to name.
+pub(super) const ALL: &str = "all";
+pub(super) const WITHOUT: &str = "without a group";
+pub(super) const SEEN: &str = "answers seen in training";
+pub(super) const UNSEEN: &str = "answers unseen";
+const BUILT_IN: [&str; 4] = [ALL, WITHOUT, SEEN, UNSEEN];
 
 /// Queries that are shown together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +49,8 @@ impl GroupFile {
     ///
     /// # Errors
     ///
-    /// [`Failure::Input`] when the file cannot be read, is of neither form, or puts a query in two groups.
+    /// [`Failure::Input`] when the file cannot be read, is of neither form, puts a query in two groups, or calls a group as one that is
+    /// not from the file.
     pub(super) fn load(file: &Path) -> Result<Self, Failure> {
         Self::parse(file, &Contents::of(file)?)
     }
@@ -67,11 +73,12 @@ impl GroupFile {
         } else {
             for (number, line) in (1_usize..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
                 let refused = |problem: String| refused(format!("line {number}: {problem}"));
-                let [query, group] = line.split('\t').map(str::trim).collect::<Vec<_>>()[..] else {
+                let [query, group] = line.split('\t').collect::<Vec<_>>()[..] else {
                     let found = line.split('\t').count();
                     return Err(refused(format!("found {found} columns, expected {EXPECTED}")));
                 };
-                read.add(query, group).map_err(refused)?;
+                // An id is taken byte for byte, as everywhere.
+                read.add(query, group.trim()).map_err(refused)?;
             }
         }
         if read.groups.is_empty() {
@@ -83,6 +90,13 @@ impl GroupFile {
     fn add(&mut self, query: &str, group: &str) -> Result<(), String> {
         if group.is_empty() {
             return Err(format!("the group of {} is empty", quoted(query)));
+        }
+        if BUILT_IN.contains(&group.trim()) {
+            return Err(format!(
+                "the group of {} is called {}, as one that compare itself shows; give it another name",
+                quoted(query),
+                quoted(group.trim())
+            ));
         }
         let group = self.names.intern(group).map_err(|error| error.to_string())?;
         match self.queries.push(query) {
@@ -113,35 +127,8 @@ impl GroupFile {
         }
         let named =
             self.names.iter().filter_map(|name| Group::of(name, of.len(), |query| of[query] == Some(name)));
-        let rest = Group::of("without a group", of.len(), |query| of[query].is_none());
+        let rest = Group::of(WITHOUT, of.len(), |query| of[query].is_none());
         Ok(named.chain(rest).collect())
-    }
-}
-
-/// The entries of a JSON object in their order, also those of the same key.
-struct Entries(Vec<(String, Value)>);
-
-impl<'de> Deserialize<'de> for Entries {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct EntriesVisitor;
-
-        impl<'de> Visitor<'de> for EntriesVisitor {
-            type Value = Entries;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object {query id: group}")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Entries(entries))
-            }
-        }
-
-        deserializer.deserialize_map(EntriesVisitor)
     }
 }
 
@@ -173,6 +160,13 @@ mod tests {
     }
 
     #[test]
+    fn ids_are_taken_byte_for_byte_in_both_forms() {
+        let expected = Ok(vec![("x".to_owned(), vec![0]), ("without a group".to_owned(), vec![1, 2])]);
+        assert_eq!(read("a\t x \n c \ty\r"), expected);
+        assert_eq!(read("{\"a\": \"x\", \" c \": \"y\"}"), expected);
+    }
+
+    #[test]
     fn what_is_no_list_of_groups_is_refused() {
         for (text, part) in [
             ("", "there is no query in it"),
@@ -180,6 +174,14 @@ mod tests {
             ("a x\n", "line 1: found 1 columns"),
             ("a\tx\na\ty\n", "line 2: the query \"a\" is there twice"),
             ("a\t\n", "line 1: the group of \"a\" is empty"),
+            ("z\tx\n a\tx\n", "none of the queries is in it (the first is \"a\")"),
+            (
+                "a\tx\nc\t all \r\n",
+                "line 2: the group of \"c\" is called \"all\", as one that compare itself shows",
+            ),
+            ("a\twithout a group\n", "line 1: the group of \"a\" is called \"without a group\""),
+            ("a\tanswers seen in training\n", "line 1: the group of \"a\" is called"),
+            ("{\"a\": \"answers unseen\"}", "the group of \"a\" is called \"answers unseen\""),
             ("{\"a\": \"x\", \"a\": \"y\"}", "the query \"a\" is there twice"),
             ("{\"a\": 1}", "\"a\": expected the name of a group"),
             ("{\"a\": \"x\"", "expected a JSON object"),
