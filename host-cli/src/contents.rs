@@ -40,6 +40,20 @@ impl Contents {
     }
 }
 
+/// Refuses what can be read only once, a pipe for instance, where `reader` reads it again.
+///
+/// # Errors
+///
+/// [`Failure::Input`] that asks for a file.
+pub(crate) fn require_rereadable(file: &Path, reader: &str) -> Result<(), Failure> {
+    // One that is not there is for the reader to refuse.
+    if file.exists() && !file.is_file() && !file.is_dir() {
+        let problem = format!("this can be read only once, and {reader} reads it again; give a file");
+        return Err(Failure::input(file, problem));
+    }
+    Ok(())
+}
+
 impl Deref for Contents {
     type Target = [u8];
 

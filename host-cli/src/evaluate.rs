@@ -53,7 +53,9 @@ pub fn run(options: &EvaluateOptions, level: Level, note: &mut dyn FnMut(&str)) 
         return retrievers::run(path, options, level, note);
     }
     if let Some(page) = &options.report {
-        report_page::check(page, options.force, &[path])?;
+        let files: Vec<&Path> =
+            [Some(path), options.judging.qrels.as_deref()].into_iter().flatten().collect();
+        report_page::check(page, options.force, &files)?;
     }
     let file = options.adapter.as_deref().map(|path| AdapterFile::open(path, level)).transpose()?;
     let common = &options.common;

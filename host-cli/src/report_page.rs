@@ -34,6 +34,7 @@ use ranks::RankTable;
 use results::Split;
 
 use crate::auto::verdict::Verdict;
+use crate::contents::require_rereadable;
 use crate::failure::Failure;
 use crate::files::check_output;
 use crate::report::SplitReport;
@@ -46,22 +47,14 @@ const MOST_LISTED: usize = 8;
 /// Documents shown of a ranking.
 const TOP: usize = 5;
 
-/// Checks before any work that a page can be written, and that what it shows can be read again.
+/// Checks before any work that a page can be written, and that `files`, of which it shows texts or digests, can be read again.
 ///
 /// # Errors
 ///
-/// [`Failure::Output`] as [`check_output`]; [`Failure::Input`] for a data set that can be read once only.
-pub(crate) fn check(page: &Path, force: bool, datasets: &[&Path]) -> Result<(), Failure> {
+/// [`Failure::Output`] as [`check_output`]; [`Failure::Input`] for a file that can be read once only.
+pub(crate) fn check(page: &Path, force: bool, files: &[&Path]) -> Result<(), Failure> {
     check_output(page, force)?;
-    for dataset in datasets {
-        // One that is not there is for the reader to refuse.
-        if dataset.exists() && !dataset.is_file() && !dataset.is_dir() {
-            let problem =
-                "this can be read only once, and --report reads the texts that it shows again; give a file";
-            return Err(Failure::input(dataset, problem));
-        }
-    }
-    Ok(())
+    files.iter().try_for_each(|file| require_rereadable(file, "--report"))
 }
 
 /// What a command knows of its run.

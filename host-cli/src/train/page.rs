@@ -25,9 +25,14 @@ use crate::retrieval_task::RetrievalTask;
 /// Checks before any work that the page can be written.
 pub(super) fn check(options: &TrainOptions) -> Result<(), Failure> {
     let Some(page) = &options.report else { return Ok(()) };
-    let datasets = [Some(&options.train), options.validation.as_ref(), options.test.as_ref()];
-    let datasets: Vec<&Path> = datasets.into_iter().flatten().map(PathBuf::as_path).collect();
-    report_page::check(page, options.force, &datasets)
+    let files = [
+        Some(&options.train),
+        options.validation.as_ref(),
+        options.test.as_ref(),
+        options.auto.keep.as_ref(),
+    ];
+    let files: Vec<&Path> = files.into_iter().flatten().map(PathBuf::as_path).collect();
+    report_page::check(page, options.force, &files)
 }
 
 /// What is known of the data before a run takes them apart.

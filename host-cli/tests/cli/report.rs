@@ -310,7 +310,12 @@ fn a_page_that_exists_or_cannot_be_written_is_refused_before_any_work() {
 #[test]
 fn a_data_set_that_can_be_read_only_once_is_refused() {
     let folder = Folder::with_data();
-    for words in ["evaluate /dev/null --report page.html", "train /dev/null --report page.html"] {
+    for words in [
+        "evaluate /dev/null --report page.html",
+        "evaluate test.json --qrels /dev/null --report page.html",
+        "train /dev/null --report page.html",
+        "train train.json --keep /dev/null --report page.html",
+    ] {
         folder.refuses(words, INPUT, &["/dev/null: this can be read only once", "give a file"]);
     }
 }
