@@ -12,6 +12,7 @@ use serde_json::json;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use crate::adapter_file::AdapterFile;
+use crate::contents::require_rereadable;
 use crate::dataset::{Dataset, Purpose, ReadingOptions};
 use crate::failure::Failure;
 use crate::json::quoted;
@@ -103,8 +104,13 @@ struct Explanation {
 ///
 /// # Errors
 ///
-/// [`Failure::Input`] for data or an adapter that cannot be used, and a query that is not there or has no relevant document.
+/// [`Failure::Input`] for data or an adapter that cannot be used, data that can be read once only, and a query that is not there or
+/// has no relevant document.
 pub fn run(options: &ExplainOptions, level: Level, note: &mut dyn FnMut(&str)) -> Result<String, Failure> {
+    // The texts that are shown are read when it is known which they are.
+    for file in [Some(&options.dataset), options.train.as_ref()].into_iter().flatten() {
+        require_rereadable(file, "explain")?;
+    }
     let common = &options.common;
     let file = AdapterFile::open(&options.adapter, level)?;
     let mut source = VectorSource::open(common.embeddings.as_deref(), &common.models, common, level)?;

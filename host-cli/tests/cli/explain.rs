@@ -73,7 +73,7 @@ fn without_training_data_the_nearest_are_of_the_data_set_itself() {
 }
 
 #[test]
-fn a_query_that_is_not_there_is_refused() {
+fn what_cannot_be_explained_is_refused() {
     let folder = Folder::with_adapter();
     folder.refuses(
         "explain train.json -a a.qad --query q9",
@@ -85,6 +85,11 @@ fn a_query_that_is_not_there_is_refused() {
         INPUT,
         &["gone.qad: there is no such file"],
     );
+    #[cfg(unix)]
+    for words in ["/dev/null", "train.json --train /dev/null"] {
+        let words = format!("explain {words} -a a.qad --query q1-0-0");
+        folder.refuses(&words, INPUT, &["/dev/null: this can be read only once, and explain reads it again"]);
+    }
     folder.run("explain train.json -a a.qad --query q1-0-0 --top 0").assert().code(2);
     folder.run("explain train.json --query q1-0-0").assert().code(2);
 }
