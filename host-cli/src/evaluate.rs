@@ -19,7 +19,7 @@ use crate::options::EvaluateOptions;
 use crate::parallel::available_threads;
 use crate::per_query::{self, PerQuery};
 use crate::ranking::Index;
-use crate::report::{self, Comparison, SHOWN, SplitReport, json_object};
+use crate::report::{self, Comparison, SHOWN, SplitReport, json_object, printable};
 use crate::report_page;
 use crate::trec::run::{self, Run};
 use crate::vector_source::VectorSource;
@@ -157,7 +157,10 @@ fn judge_run(file: &Path, options: &EvaluateOptions, note: &mut dyn FnMut(&str))
         });
         return Ok(format!("{object}\n"));
     }
-    let mut table = report::table([stem(file), format!("{} ({queries} queries)", run.tag)], [1]);
+    let mut table = report::table(
+        [stem(file), format!("{} ({queries} queries)", run.tag)].map(|cell| printable(&cell)),
+        [1],
+    );
     for shown in SHOWN {
         let mean = evaluation.means().find(|(metric, _)| metric.to_string() == shown);
         table.add_row([shown.to_owned(), format!("{:.4}", mean.map_or(f64::NAN, |(_, mean)| mean))]);

@@ -20,7 +20,8 @@ use crate::metrics::{DEPTH, Gain, Judged, Metric, best_documents};
 use crate::options::Common;
 use crate::parallel::available_threads;
 use crate::ranking::Index;
-use crate::report;
+use crate::report::{self, is_unseen, printable};
+use crate::report_page::fingerprint::file_name;
 use crate::retrieval_task::{Query, RetrievalTask, norm};
 use crate::texts::{TextKey, Texts};
 use crate::vector_source::VectorSource;
@@ -341,7 +342,7 @@ impl Explanation {
         let _ = writeln!(text, "\nbefore: the first {}\n{before}", self.before.len());
         let _ = writeln!(text, "\nthrough the adapter: the first {}\n{after}", self.after.len());
         let _ = writeln!(text, "* relevant");
-        let file = Path::new(&self.trained_on).file_name().unwrap_or_default().display();
+        let file = printable(&file_name(Path::new(&self.trained_on)));
         let _ = writeln!(text, "\nnearest of the queries of {file}, by cosine before the adapter");
         for pair in &self.nearest {
             let id = quoted(&pair.query);
@@ -389,7 +390,7 @@ fn table<const N: usize>(
 /// The beginning of a text on one line, at most so many columns of a terminal wide.
 fn excerpt(text: &str, width: usize) -> String {
     let mut line = String::new();
-    for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
+    for word in text.split(|c: char| c.is_whitespace() || is_unseen(c)).filter(|word| !word.is_empty()) {
         if !line.is_empty() {
             line.push(' ');
         }
@@ -417,6 +418,7 @@ mod tests {
     #[test]
     fn an_excerpt_is_one_line_of_its_width() {
         assert_eq!(excerpt(" a\n\tb\u{1b}[1m  c ", 20), "a b [1m c");
+        assert_eq!(excerpt("a\u{202e}b\u{2066}c", 20), "a b c");
         assert_eq!(excerpt("one two three", 9), "one two…");
         assert_eq!(excerpt("one two three", 13), "one two three");
         // Two columns each.

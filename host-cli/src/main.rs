@@ -9,6 +9,7 @@ use host_cli::dataset::{Dataset, Purpose};
 use host_cli::failure::Failure;
 use host_cli::options::{CheckOptions, Command, SimdLevel};
 use host_cli::parallel::limit_threads;
+use host_cli::report::printable;
 use host_cli::retrieval_task::RetrievalTask;
 use host_cli::vectors::Embeddings;
 use host_cli::{
@@ -125,9 +126,9 @@ fn notes(quiet: bool) -> impl FnMut(&str) {
     }
 }
 
-/// A line on stderr; when even that cannot be written there is no one to tell.
+/// A line on stderr, whatever names are in it; when even that cannot be written there is no one to tell.
 fn say(kind: &str, line: &str) {
-    let _ = writeln!(io::stderr(), "{kind}: {line}");
+    let _ = writeln!(io::stderr(), "{kind}: {}", printable(line));
 }
 
 /// Writes to stdout. A reader that goes away early is no failure.

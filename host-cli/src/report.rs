@@ -130,6 +130,17 @@ fn gains(base: &Evaluation, adapted: &Evaluation, metric: Metric) -> Option<Vec<
     Some(base.values(metric)?.zip(adapted.values(metric)?).map(|(b, a)| difference(b, a)).collect())
 }
 
+/// Control characters, and those that embed or override a direction of writing and are seldom closed.
+pub(crate) fn is_unseen(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A name as a terminal may have it: a space for each character that could draw there or break the line.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if is_unseen(c) { ' ' } else { c }).collect()
+}
+
 /// An empty table in the style of all tables; the columns `numbers` are set flush right.
 pub(crate) fn table<T: Into<Row>>(header: T, numbers: impl IntoIterator<Item = usize>) -> Table {
     let mut table = Table::new();
@@ -150,7 +161,7 @@ impl SplitReport {
         let parts: Vec<(&str, &Comparison)> = core::iter::once(("all", &self.all))
             .chain(self.groups.iter().map(|(name, comparison)| (name.as_str(), comparison)))
             .collect();
-        let mut header = vec![self.name.clone()];
+        let mut header = vec![printable(&self.name)];
         for (name, comparison) in &parts {
             let queries = comparison.base.queries().len();
             if parts.len() == 1 {
@@ -225,7 +236,7 @@ pub(crate) fn ties_words(systems: &[(&str, Ties)]) -> String {
     let of = |count: fn(&Ties) -> usize| -> String {
         let counts = systems.iter().map(|(name, ties)| match *name {
             "" => count(ties).to_string(),
-            name => format!("{} ({name})", count(ties)),
+            name => format!("{} ({})", count(ties), printable(name)),
         });
         counts.collect::<Vec<_>>().join(", ")
     };

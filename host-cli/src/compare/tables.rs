@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{GroupReport, Report, Row, TableFormat};
 use crate::evaluate::gain_words;
 use crate::metrics::Metric;
-use crate::report;
+use crate::report::{self, printable};
 
 /// The columns of the tables that people read.
 const COLUMNS: [&str; 9] =
@@ -59,7 +59,7 @@ impl Report {
 
     /// What the columns mean, a line each.
     fn legend(&self) -> String {
-        let first = self.systems.first().map_or("", |(name, _)| name);
+        let first = self.systems.first().map_or_else(String::new, |(name, _)| printable(name));
         let comparisons = match self.comparisons {
             1 => "1 comparison".to_owned(),
             n => format!("{n} comparisons"),
@@ -78,9 +78,9 @@ impl Report {
             header[0] = metric.to_string();
             let mut table = report::table(header, 1..COLUMNS.len());
             for ((name, _), row) in self.systems.iter().zip(rows) {
-                table.add_row(core::iter::once(name.clone()).chain(Self::cells(row)));
+                table.add_row(core::iter::once(printable(name)).chain(Self::cells(row)));
             }
-            text += &format!("{} ({} queries)\n{table}\n\n", group.name, group.queries);
+            text += &format!("{} ({} queries)\n{table}\n\n", printable(&group.name), group.queries);
         }
         text + &self.legend() + &self.remarks()
     }
@@ -253,11 +253,11 @@ fn p_words(p: f64) -> String {
 /// A name inside a cell of a Markdown table.
 fn markdown(text: &str) -> String {
     let mut escaped = String::new();
-    for character in text.chars() {
+    for character in printable(text).chars() {
         if "\\`*_{}[]<>#|".contains(character) {
             escaped.push('\\');
         }
-        escaped.push(if character.is_control() { ' ' } else { character });
+        escaped.push(character);
     }
     escaped
 }
@@ -265,7 +265,7 @@ fn markdown(text: &str) -> String {
 /// A text as LaTeX shows it.
 fn latex(text: &str) -> String {
     let mut escaped = String::new();
-    for character in text.chars() {
+    for character in printable(text).chars() {
         match character {
             '&' | '%' | '$' | '#' | '_' | '{' | '}' => escaped.extend(['\\', character]),
             '\\' => escaped += "\\textbackslash{}",
@@ -277,7 +277,6 @@ fn latex(text: &str) -> String {
             '+' => escaped += "$+$",
             // A change, not a hyphen.
             '-' if escaped.is_empty() || escaped.ends_with(['[', ' ']) => escaped += "$-$",
-            other if other.is_control() => escaped.push(' '),
             other => escaped.push(other),
         }
     }
@@ -291,6 +290,7 @@ mod tests {
     #[test]
     fn names_and_numbers_survive_markup() {
         assert_eq!(markdown("a|b_c\n"), "a\\|b\\_c ");
+        assert_eq!([markdown("a\u{202e}b"), latex("a\u{1b}b")], ["a b", "a b"]);
         assert_eq!(latex("a_b & 95 %"), "a\\_b \\& 95 \\%");
         assert_eq!(latex("[-0.0100, +0.0200]"), "[$-$0.0100, $+$0.0200]");
         assert_eq!(latex("-0.5"), "$-$0.5");

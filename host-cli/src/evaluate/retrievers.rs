@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::lint;
 use crate::metrics::{Evaluation, Metric};
 use crate::options::EvaluateOptions;
-use crate::report::{self, SHOWN, gain_interval};
+use crate::report::{self, SHOWN, gain_interval, printable};
 
 /// A row of the table.
 struct Row {
@@ -86,12 +86,12 @@ fn table(rows: &[Row]) -> String {
                 format!("{mean:.4}{}", if star { "*" } else { " " })
             }
         });
-        table.add_row(core::iter::once(row.name.clone()).chain(cells));
+        table.add_row(core::iter::once(printable(&row.name)).chain(cells));
     }
     format!(
         "{table}\n* differs from {}: the 95 % interval of the difference, by a paired bootstrap over queries, does not \
          hold 0\n",
-        first.name
+        printable(&first.name)
     )
 }
 

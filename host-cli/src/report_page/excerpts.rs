@@ -7,6 +7,7 @@ use unicode_segmentation::UnicodeSegmentation as _;
 
 use crate::dataset::{Dataset, Purpose, ReadingOptions};
 use crate::failure::Failure;
+use crate::report::is_unseen;
 use crate::texts::TextKey;
 
 /// Characters, as people count them, of a query that is shown, of a document, and of an id.
@@ -89,11 +90,6 @@ fn shortened(text: &str, most: usize) -> String {
 
 /// Code points of a character that are shown: more than any writing or emoji needs.
 const MOST_IN_CLUSTER: usize = 24;
-
-/// Control characters, and those that embed or override a direction of writing and are seldom closed.
-fn is_unseen(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
 
 #[cfg(test)]
 mod tests {

@@ -314,3 +314,25 @@ fn values_of_another_gain_are_not_compared_by_ndcg() {
     folder.write("values.jsonl", rows);
     folder.stdout(&format!("{compare} --metrics ndcg@10"));
 }
+
+#[test]
+fn no_name_draws_on_a_terminal() {
+    let folder = runs();
+    let groups: String = (0..40).map(|query| format!("q{query}\tg{}\u{1b}[2J\n", query % 2)).collect();
+    folder.write("groups.tsv", groups);
+    folder.write("whole.tsv", (0..40).map(|query| format!("q{query}\tg\u{1b}[2J\n")).collect::<String>());
+    folder.write("tag.run", "q0 Q0 good 1 0.5 t\u{1b}[2J\u{202e}\n");
+    let compare = ["compare", "a\u{1b}[2J=second.run", "b\u{202e}=better.run", "--qrels", "qrels"];
+    for arguments in [
+        [&compare[..], &["--groups", "groups.tsv"]].concat(),
+        [&compare[..], &["--groups", "whole.tsv"]].concat(),
+        [&compare[..], &["--groups", "groups.tsv", "--format", "markdown"]].concat(),
+        [&compare[..], &["--groups", "groups.tsv", "--format", "latex"]].concat(),
+        vec!["evaluate", "--run", "tag.run", "--qrels", "qrels"],
+    ] {
+        let assert = folder.run_with(&arguments).assert().success();
+        let printed = text(&assert.get_output().stdout) + &text(&assert.get_output().stderr);
+        let drawn = printed.lines().find(|line| line.contains(char::is_control) || line.contains('\u{202e}'));
+        assert_eq!(drawn, None, "{arguments:?}");
+    }
+}

@@ -26,6 +26,21 @@ fn the_base_figures_are_those_of_the_definitions() {
     assert_eq!(base["precision@10"], json!(0.1));
 }
 
+#[cfg(unix)]
+#[test]
+fn retrievers_and_files_of_any_name_are_shown_as_text() {
+    let folder = Folder::new();
+    folder.write("two.json", DATASET);
+    folder.write("two\u{1b}[2J.json", DATASET);
+    for arguments in
+        [&["evaluate", "two\u{1b}[2J.json"][..], &["evaluate", "two.json", "--compare", "a\u{1b}[2J="]]
+    {
+        let printed =
+            crate::support::text(&folder.run_with(arguments).assert().success().get_output().stdout);
+        assert!(!printed.lines().any(|line| line.contains(char::is_control)), "{printed:?}");
+    }
+}
+
 #[test]
 fn every_simd_level_prints_the_same() {
     let folder = Folder::with_adapter();
