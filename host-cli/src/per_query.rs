@@ -11,7 +11,7 @@ use crate::contents::Contents;
 use crate::failure::Failure;
 use crate::files::write_atomically;
 use crate::ids::Ids;
-use crate::json::quoted;
+use crate::json::{Entries, quoted};
 use crate::metrics::{Evaluation, Gain, Metric};
 
 /// Fields of a row that are no metric.
@@ -100,22 +100,34 @@ fn read_lines(file: &Path, bytes: &[u8]) -> Result<Vec<PerQuery>, Failure> {
             continue;
         }
         let refused = |problem: String| Failure::input(file, format!("line {number}: {problem}"));
-        let row: Map<String, Value> = serde_json::from_slice(line)
+        let Entries(fields) = serde_json::from_slice(line)
             .map_err(|_| refused("expected a JSON object on one line, as --per-query writes them".into()))?;
+        let row = row_of(fields).map_err(refused)?;
         add(&mut systems, &row).map_err(refused)?;
     }
     Ok(systems)
 }
 
 fn read_csv(file: &Path, bytes: &[u8]) -> Result<Vec<PerQuery>, Failure> {
-    let malformed = |error: csv::Error| Failure::input(file, error.to_string());
+    let refused = |position: Option<&csv::Position>, problem: &str| {
+        Failure::input(file, format!("line {}: {problem}", line_of(bytes, position)))
+    };
+    let malformed = |error: csv::Error| match error.kind() {
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+            let problem = format!("found {len} columns, expected {expected_len} as in the header");
+            refused(error.position(), &problem)
+        }
+        csv::ErrorKind::Utf8 { .. } => {
+            refused(error.position(), "the text is not UTF-8; save it again as UTF-8")
+        }
+        _ => Failure::input(file, error.to_string()),
+    };
     let mut csv = csv::Reader::from_reader(bytes);
     let header = csv.headers().map_err(malformed)?.clone();
     let mut systems = Vec::new();
     for record in csv.records() {
         let record = record.map_err(malformed)?;
-        let line = record.position().map_or(0, csv::Position::line);
-        let row = header.iter().zip(&record).map(|(key, field)| {
+        let fields = header.iter().zip(&record).map(|(key, field)| {
             let value = match key {
                 SYSTEM | QUERY | GROUPS | GAIN => json!(field),
                 // What is no number stays a text, and is refused as one.
@@ -126,10 +138,36 @@ fn read_csv(file: &Path, bytes: &[u8]) -> Result<Vec<PerQuery>, Failure> {
             };
             (key.to_owned(), value)
         });
-        add(&mut systems, &row.collect())
-            .map_err(|problem| Failure::input(file, format!("line {line}: {problem}")))?;
+        // A column that stands twice is the header's fault.
+        let row = row_of(fields).map_err(|problem| refused(None, &problem))?;
+        add(&mut systems, &row).map_err(|problem| refused(record.position(), &problem))?;
     }
     Ok(systems)
+}
+
+/// The line, from 1, on which a record begins; without a record the first. The reader's own count is one short where lines end in CRLF.
+fn line_of(bytes: &[u8], position: Option<&csv::Position>) -> usize {
+    let start = position.and_then(|position| usize::try_from(position.byte()).ok()).unwrap_or(0);
+    let (before, rest) = bytes.split_at(start.min(bytes.len()));
+    let ends = rest.iter().take_while(|byte| b"\r\n".contains(byte));
+    1 + before.iter().chain(ends).filter(|&&byte| byte == b'\n').count()
+}
+
+/// A row of these fields.
+fn row_of(fields: impl IntoIterator<Item = (String, Value)>) -> Result<Map<String, Value>, String> {
+    let mut row = Map::new();
+    for (key, value) in fields {
+        if is_read(&key) && row.contains_key(&key) {
+            return Err(format!("{} stands there twice; keep the one that is meant", quoted(&key)));
+        }
+        row.insert(key, value);
+    }
+    Ok(row)
+}
+
+/// Whether a field of a row is read.
+fn is_read(key: &str) -> bool {
+    [SYSTEM, QUERY, FIRST_RELEVANT, GAIN].contains(&key) || key.contains('@')
 }
 
 /// Adds a row to the system that it names.
@@ -148,7 +186,11 @@ fn add(systems: &mut Vec<PerQuery>, row: &Map<String, Value>) -> Result<(), Stri
     let mut metrics = Vec::new();
     let mut values = Vec::new();
     for (key, value) in row.iter().filter(|(key, _)| key.contains('@')) {
-        metrics.push(key.parse::<Metric>().map_err(|problem| format!("{}: {problem}", quoted(key)))?);
+        let metric: Metric = key.parse().map_err(|problem| format!("{}: {problem}", quoted(key)))?;
+        if metrics.contains(&metric) {
+            return Err(format!("{metric} stands there twice; keep the one that is meant"));
+        }
+        metrics.push(metric);
         let value = value.as_f64().filter(|value| (0.0..=1.0).contains(value));
         values.push(value.ok_or_else(|| format!("{}: expected a number from 0 to 1", quoted(key)))?);
     }

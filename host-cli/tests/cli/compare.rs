@@ -231,6 +231,13 @@ fn systems_that_cannot_be_compared_are_refused() {
     folder.write("beyond.jsonl", "{\"system\": \"a\", \"query\": \"q\", \"mrr@10\": 1.5}\n");
     folder.write("one.jsonl", "{\"system\": \"a\", \"query\": \"q\", \"mrr@10\": 0.5}\n");
     folder.write("empty.jsonl", " {");
+    folder.write("crlf.csv", "system,query,mrr@10\r\na,q0,0.5\r\nb,q1,x\r\n");
+    folder.write("blank.csv", "system,query,mrr@10\n\na,q0,0.5\n\nb,q1,x\n");
+    folder.write("short.csv", "system,query,mrr@10\r\na,q0,0.5\r\nb,q1\r\n");
+    folder.write("column.csv", "system,query,mrr@10,mrr@10\na,q0,0.5,0.6\n");
+    folder.write("key.jsonl", "\n{\"system\": \"a\", \"query\": \"q\", \"mrr@10\": 0.5, \"mrr@10\": 0.6}\n");
+    folder
+        .write("metric.jsonl", "{\"system\": \"a\", \"query\": \"q\", \"mrr@10\": 0.5, \"mrr@010\": 0.6}\n");
     folder.write("other.tsv", "z\tx\n");
     for (words, code, parts) in [
         ("compare second.run --qrels qrels", USAGE, &["give two or more"][..]),
@@ -265,6 +272,20 @@ fn systems_that_cannot_be_compared_are_refused() {
             &["beyond.jsonl: line 1", "a number from 0 to 1"],
         ),
         ("compare empty.jsonl second.run --qrels qrels", INPUT, &["empty.jsonl: line 1"]),
+        ("compare crlf.csv --metrics mrr@10", INPUT, &["crlf.csv: line 3: \"mrr@10\": expected a number"]),
+        ("compare blank.csv --metrics mrr@10", INPUT, &["blank.csv: line 5: \"mrr@10\": expected a number"]),
+        ("compare short.csv --metrics mrr@10", INPUT, &["short.csv: line 3: found 2 columns, expected 3"]),
+        (
+            "compare column.csv --metrics mrr@10",
+            INPUT,
+            &["column.csv: line 1: \"mrr@10\" stands there twice"],
+        ),
+        ("compare key.jsonl --metrics mrr@10", INPUT, &["key.jsonl: line 2: \"mrr@10\" stands there twice"]),
+        (
+            "compare metric.jsonl --metrics mrr@10",
+            INPUT,
+            &["metric.jsonl: line 1: mrr@10 stands there twice"],
+        ),
         (
             "compare second.run one.jsonl --qrels qrels",
             USAGE,
