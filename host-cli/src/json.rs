@@ -111,7 +111,8 @@ pub(crate) fn problem(first_line: usize, bytes: &[u8], place: &Place, error: &se
     let words = words(bytes, error);
     let place = place.describe();
     let separator = if place.is_empty() { "" } else { ": " };
-    format!("line {} column {column}: {place}{separator}{words}", first_line - 1 + line)
+    // The parser has a column 0, before the first byte of a line.
+    format!("line {} column {}: {place}{separator}{words}", first_line - 1 + line, column.max(1))
 }
 
 /// What a parser found wrong, without the place.
@@ -284,7 +285,7 @@ mod tests {
         assert_eq!(message("\0"), "a.json: line 1 column 1: found \"\\0\", expected value");
         assert_eq!(
             message("\n\n"),
-            "a.json: line 3 column 0: the file ends in the middle of a value; it is cut off, write it again"
+            "a.json: line 3 column 1: the file ends in the middle of a value; it is cut off, write it again"
         );
         let bytes = b"[\"t\xe9xt\"]";
         let error = serde_json::from_slice::<Vec<String>>(bytes).expect_err("not UTF-8");
