@@ -46,17 +46,16 @@ pub(super) fn read(
         named: options.split.is_some(),
         all: options.split.is_none() && purpose.split_names().is_empty(),
     };
-    let (Some((corpus_file, _)), Some((queries_file, own_queries))) =
-        (parts.find(CORPUS)?, parts.find(QUERIES)?)
-    else {
-        return Err(parts.refuse_texts());
+    let (corpus, queries) = (parts.find(CORPUS)?, parts.find(QUERIES)?);
+    let (Some((corpus_file, _)), Some((queries_file, own_queries))) = (&corpus, &queries) else {
+        return Err(parts.refuse_texts(corpus.is_some(), queries.is_some()));
     };
     let labels = parts.labels()?;
     let negatives = parts.find(NEGATIVE_DOCS)?;
     // One file of queries for several splits: those of the others are not missing their labels.
     let only = labels.of_split && !own_queries;
-    let queries = read_queries(&queries_file, (&labels.file, &labels.labels), only, holding)?;
-    let corpus = read_corpus(&corpus_file, holding)?;
+    let queries = read_queries(queries_file, (&labels.file, &labels.labels), only, holding)?;
+    let corpus = read_corpus(corpus_file, holding)?;
     let negative_docs = negatives.map(|(file, _)| qrels::load(&file)).transpose()?;
     Ok(Dataset {
         file: labels.file,
@@ -207,7 +206,14 @@ impl Parts<'_> {
         Ok(splits)
     }
 
-    fn refuse_texts(&self) -> Failure {
+    fn refuse_texts(&self, has_corpus: bool, has_queries: bool) -> Failure {
+        for (part, found) in [(CORPUS, has_corpus), (QUERIES, has_queries)] {
+            let packed = ["jsonl.gz", "json.gz"].map(|ending| self.folder.join(format!("{part}.{ending}")));
+            if let Some(file) = packed.into_iter().find(|file| !found && file.is_file()) {
+                let problem = "the file is compressed (gzip), expected text; unpack it first, as gunzip does";
+                return Failure::input(&file, problem);
+            }
+        }
         let mut prefixed: Vec<String> = fs::read_dir(self.folder)
             .into_iter()
             .flatten()
@@ -217,9 +223,15 @@ impl Parts<'_> {
             })
             .collect();
         prefixed.sort();
-        let problem = match prefixed.is_empty() {
-            true => format!("this is a folder, and one without a data set; {EXPECTED_FILES}"),
-            false => format!("its files are for the splits {}; choose one by --split", prefixed.join(", ")),
+        let has_labels = self.folder.join(QRELS).is_dir();
+        let problem = match (has_corpus, has_queries) {
+            _ if !prefixed.is_empty() => {
+                format!("its files are for the splits {}; choose one by --split", prefixed.join(", "))
+            }
+            (true, _) => format!("found a corpus but no queries; {EXPECTED_FILES}"),
+            (_, true) => format!("found queries but no corpus; {EXPECTED_FILES}"),
+            _ if has_labels => format!("found labels but neither a corpus nor queries; {EXPECTED_FILES}"),
+            _ => format!("this is a folder, and one without a data set; {EXPECTED_FILES}"),
         };
         Failure::input(self.folder, problem)
     }
@@ -556,6 +568,16 @@ mod tests {
             message.contains("found texts but no labels; expected corpus.jsonl, queries.jsonl and"),
             "{message}"
         );
+        for (files, expected) in [
+            (&BEIR[..1], "found a corpus but no queries; expected corpus.jsonl, queries.jsonl and"),
+            (&BEIR[1..], "found queries but no corpus; expected corpus.jsonl, queries.jsonl and"),
+            (&BEIR[2..], "found labels but neither a corpus nor queries; expected corpus.jsonl,"),
+            (&[BEIR[1], ("corpus.jsonl.gz", "\u{1f}")], "corpus.jsonl.gz: the file is compressed (gzip)"),
+        ] {
+            let read = Folder::new(files).read(None, Purpose::Test);
+            let message = read.expect_err(expected).to_string();
+            assert!(message.contains(expected), "{expected:?}: {message}");
+        }
         for (file, text, expected) in [
             (
                 "corpus.jsonl",
