@@ -111,7 +111,7 @@ impl Identifier {
         }
         Err(Failure::Usage(format!(
             "--name {name:?} is no name in C, C++ and Rust; take letters, digits and single underscores, a letter \
-             first, no keyword, and neither query_adapter nor qad, which the C interface has"
+             first, no keyword, no type of C such as uint8_t, and neither query_adapter nor qad, which the C interface has"
         )))
     }
 
@@ -125,7 +125,8 @@ impl Identifier {
             text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
         let name = words.join("_").to_ascii_lowercase();
         let letter_first = name.starts_with(|c: char| c.is_ascii_alphabetic());
-        let reserved = KEYWORDS.contains(&name.as_str()) || name.starts_with("qad_");
+        let reserved =
+            KEYWORDS.contains(&name.as_str()) || is_integer_type(&name) || name.starts_with("qad_");
         Self(if !letter_first || reserved {
             format!("adapter_{name}").trim_end_matches('_').to_owned()
         } else {
@@ -139,7 +140,15 @@ impl Identifier {
     }
 }
 
-/// Words of C and C++ that no array can be called by, macros of their compilers, and names of the
+/// Whether `<stdint.h>` has a type of this name, such as `uint8_t`, `int_fast16_t` or `intptr_t`.
+fn is_integer_type(name: &str) -> bool {
+    let name = name.strip_prefix('u').unwrap_or(name);
+    let Some(kind) = name.strip_prefix("int").and_then(|rest| rest.strip_suffix("_t")) else { return false };
+    let width = kind.strip_prefix("_least").or_else(|| kind.strip_prefix("_fast")).unwrap_or(kind);
+    ["8", "16", "32", "64", "max", "ptr"].contains(&width)
+}
+
+/// Words of C and C++ that no array can be called by, macros of their compilers, names of `<stddef.h>`, and names of the
 /// kernel's own C header (as is all that begins with `qad_`). Rust's static is in capitals, of which no keyword is.
 const KEYWORDS: &[&str] = &[
     "alignas",
@@ -192,6 +201,7 @@ const KEYWORDS: &[&str] = &[
     "linux",
     "long",
     "main",
+    "max_align_t",
     "mutable",
     "namespace",
     "new",
@@ -199,11 +209,14 @@ const KEYWORDS: &[&str] = &[
     "not",
     "not_eq",
     "nullptr",
+    "nullptr_t",
+    "offsetof",
     "operator",
     "or",
     "or_eq",
     "private",
     "protected",
+    "ptrdiff_t",
     "public",
     "qad",
     "query_adapter",
@@ -214,6 +227,7 @@ const KEYWORDS: &[&str] = &[
     "return",
     "short",
     "signed",
+    "size_t",
     "sizeof",
     "static",
     "static_assert",
@@ -258,6 +272,7 @@ mod tests {
             ("int.h", "adapter_int"),
             ("query_adapter.h", "adapter_query_adapter"),
             ("qad.h", "adapter_qad"),
+            ("uint8_t.h", "adapter_uint8_t"),
             ("qad_open.h", "adapter_qad_open"),
             ("größe.h", "gr_e"),
             ("日本.h", "adapter"),
@@ -273,6 +288,25 @@ mod tests {
         for name in ["", "1st", "_x", "a__b", "a-b", "a b", "größe", "while", "x_", "thread_local", "qad_x"]
         {
             assert_eq!(Identifier::checked(name).expect_err(name).exit_code(), 2, "{name}");
+        }
+        for name in [
+            "uint8_t",
+            "INT_FAST64_T",
+            "uint_least16_t",
+            "intmax_t",
+            "uintptr_t",
+            "size_t",
+            "ptrdiff_t",
+            "wchar_t",
+            "char8_t",
+            "max_align_t",
+            "offsetof",
+        ] {
+            assert_eq!(Identifier::checked(name).expect_err(name).exit_code(), 2, "{name}");
+        }
+        // Macros such as SIZE_MAX are in capitals, and no array is.
+        for name in ["size_max", "uint_t", "model_t", "print8_t"] {
+            assert_eq!(Identifier::checked(name).expect(name), Identifier(name.to_owned()));
         }
     }
 
