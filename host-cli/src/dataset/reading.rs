@@ -18,7 +18,8 @@ pub struct ReadingOptions {
     /// Key of the documents that do not answer it, in rows [default: negative, negatives, neg, hard_negatives, …]
     #[arg(long, value_name = "KEY")]
     pub negative_key: Option<String>,
-    /// Which split of a folder to read [default: train to train on, dev or val for --validation, test to measure on]
+    /// Which split of a folder to read [default: train to train on, dev or val to choose on, test to measure on; all
+    /// of them for embed, lint and check]
     #[arg(long, value_name = "NAME")]
     pub split: Option<String>,
 }
