@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use query_adapter::Level;
 
 use crate::claims::Claim;
+use crate::contents::require_rereadable;
 use crate::failure::Failure;
 use crate::files::require_distinct;
 use crate::ids::Ids;
@@ -127,6 +128,12 @@ pub fn run(options: &CompareOptions, level: Level, note: &mut dyn FnMut(&str)) -
     let inputs = inputs.map(Option::as_deref).into_iter().chain(options.common.inputs());
     let inputs = inputs.chain(systems.iter().flat_map(System::files));
     require_distinct(&[("--per-query", options.per_query.as_deref())], inputs)?;
+    if options.train.is_some() {
+        // Rankings are judged first, and then it is looked up what answers a query.
+        for file in [&options.dataset, &options.judging.qrels].into_iter().flatten() {
+            require_rereadable(file, "--train")?;
+        }
+    }
     let claim = options.per_query.as_ref().map(|file| Claim::take(file, options.force));
     let _claim = claim.transpose()?;
     if let [only] = &systems[..]

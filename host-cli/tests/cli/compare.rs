@@ -304,6 +304,12 @@ fn systems_that_cannot_be_compared_are_refused() {
     ] {
         folder.refuses(words, code, parts);
     }
+    #[cfg(unix)]
+    folder.refuses(
+        "compare second.run better.run --qrels /dev/null --train gone.json",
+        INPUT,
+        &["/dev/null: this can be read only once, and --train reads it again; give a file"],
+    );
     folder.run("compare second.run better.run --qrels qrels --metrics ndcg@0").assert().code(USAGE);
     folder.run("compare").assert().code(USAGE);
     // A query that one run lacks counts as nothing found.
