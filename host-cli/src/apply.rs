@@ -13,6 +13,7 @@ use query_adapter::{Level, Transform as _};
 
 use crate::adapter_file::{AdapterFile, StoredAdapter};
 use crate::claims::Claim;
+use crate::distinct::{ReadPath, require_distinct};
 use crate::embed::Origin;
 use crate::failure::Failure;
 use crate::files::write_atomically;
@@ -38,6 +39,12 @@ const MOST_BYTES: usize = 8 << 20;
 /// got rows before the fault, whole ones.
 pub fn run(options: &ApplyOptions, level: Level, note: &mut dyn FnMut(&str)) -> Result<(), Failure> {
     let output = options.output.as_path();
+    let beside = options.input.parent().map(Origin::file_in);
+    if !is_standard(output) {
+        // Queries may be transformed in place.
+        let inputs = [Some(options.adapter.as_path()), beside.as_deref()];
+        require_distinct(&[("--output", Some(output))], inputs.map(|file| file.map(ReadPath::File)))?;
+    }
     let _claim = if is_standard(output) { None } else { Some(Claim::take(output, options.force)?) };
     let file = AdapterFile::open(&options.adapter, level)?;
     let adapter = file.adapter(level)?;

@@ -11,8 +11,8 @@ use query_adapter::Level;
 
 use crate::claims::Claim;
 use crate::contents::require_rereadable;
+use crate::distinct::{ReadPath, require_distinct};
 use crate::failure::Failure;
-use crate::files::require_distinct;
 use crate::ids::Ids;
 use crate::json::quoted;
 use crate::judging::{Answers, Judgements, JudgingOptions};
@@ -124,9 +124,10 @@ struct Difference {
 pub fn run(options: &CompareOptions, level: Level, note: &mut dyn FnMut(&str)) -> Result<String, Failure> {
     let mut systems =
         options.systems.iter().map(|text| System::parse(text)).collect::<Result<Vec<_>, _>>()?;
-    let inputs = [&options.dataset, &options.groups, &options.train, &options.judging.qrels];
-    let inputs = inputs.map(Option::as_deref).into_iter().chain(options.common.inputs());
-    let inputs = inputs.chain(systems.iter().flat_map(System::files));
+    let datasets = [&options.dataset, &options.train].map(|path| path.as_deref().map(ReadPath::Dataset));
+    let files = [&options.groups, &options.judging.qrels].map(|file| file.as_deref().map(ReadPath::File));
+    let inputs = datasets.into_iter().chain(files).chain(options.common.inputs());
+    let inputs = inputs.chain(systems.iter().flat_map(System::inputs));
     require_distinct(&[("--per-query", options.per_query.as_deref())], inputs)?;
     if options.train.is_some() {
         // Rankings are judged first, and then it is looked up what answers a query.

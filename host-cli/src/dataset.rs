@@ -184,6 +184,14 @@ pub(crate) fn read_labels(file: &Path, bytes: &[u8]) -> Result<Labels, Failure> 
     Ok(read_object(file, bytes, LabelEntries::default())?.labels)
 }
 
+/// The files that may be read where a data set is named: those in a folder, or a file and the texts around it if it is one of labels.
+pub(crate) fn files_of(path: &Path) -> Vec<PathBuf> {
+    if path.is_dir() {
+        return folder::files_in(path);
+    }
+    [path.to_owned()].into_iter().chain(folder::texts_around(path)).collect()
+}
+
 fn read(
     path: &Path,
     options: &ReadingOptions,

@@ -10,8 +10,9 @@ use serde_json::{Map, Value, json};
 
 use crate::adapter_file::AdapterFile;
 use crate::claims::Claim;
+use crate::distinct::{ReadPath, require_distinct};
 use crate::failure::Failure;
-use crate::files::{require_distinct, write_atomically};
+use crate::files::write_atomically;
 use crate::judging::Judgements;
 use crate::lint;
 use crate::metrics::Gain;
@@ -38,8 +39,10 @@ pub fn run(options: &EvaluateOptions, level: Level, note: &mut dyn FnMut(&str)) 
         ("--per-query", options.per_query.as_deref()),
         ("--report", options.report.as_deref()),
     ];
-    let inputs = [&options.dataset, &options.adapter, &options.run, &options.judging.qrels];
-    require_distinct(&outputs, inputs.map(Option::as_deref).into_iter().chain(options.common.inputs()))?;
+    let files = [&options.adapter, &options.run, &options.judging.qrels];
+    let files = files.map(|file| file.as_deref().map(ReadPath::File));
+    let inputs = files.into_iter().chain([options.dataset.as_deref().map(ReadPath::Dataset)]);
+    require_distinct(&outputs, inputs.chain(options.common.inputs()))?;
     let claims = outputs.iter().filter_map(|&(_, file)| file);
     let claims = claims.map(|file| Claim::take(file, options.force));
     let _claims = claims.collect::<Result<Vec<_>, _>>()?;

@@ -11,8 +11,9 @@ use safetensors::tensor::{Dtype, TensorView};
 
 use crate::adapter_file::AdapterFile;
 use crate::claims::Claim;
+use crate::distinct::{ReadPath, require_distinct};
 use crate::failure::Failure;
-use crate::files::{require_distinct, write_atomically};
+use crate::files::write_atomically;
 use crate::fit::Adapter;
 use crate::import::{BIAS, WEIGHT};
 use source::{Identifier, Source};
@@ -64,7 +65,7 @@ pub fn run(options: &ExportOptions) -> Result<(), Failure> {
         Some(name) => Identifier::checked(name)?,
         None => Identifier::of_file(output),
     };
-    require_distinct(&[("--output", Some(output))], [Some(adapter.as_path())])?;
+    require_distinct(&[("--output", Some(output))], [Some(ReadPath::File(adapter))])?;
     let _claim = Claim::take(output, *force)?;
     let file = AdapterFile::open(adapter, Level::detect())?;
     if *format == ExportFormat::Safetensors {

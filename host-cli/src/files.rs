@@ -11,7 +11,6 @@ use std::thread::{self, Scope, ScopedJoinHandle};
 use tempfile::{Builder, NamedTempFile};
 
 use crate::failure::Failure;
-use crate::vectors::Embeddings;
 
 /// Checks that `path` can be written later: call it before hours of work, not after.
 ///
@@ -123,47 +122,6 @@ impl Write for Storing<'_, '_> {
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
-}
-
-/// Refuses outputs that are one file, or one of the `inputs`; of a folder among these the files that hold texts or vectors.
-/// It is asked before anything is opened for writing: `--force` is for files that are not needed any more.
-///
-/// # Errors
-///
-/// [`Failure::Usage`].
-pub(crate) fn require_distinct<'a>(
-    outputs: &[(&str, Option<&Path>)],
-    inputs: impl IntoIterator<Item = Option<&'a Path>>,
-) -> Result<(), Failure> {
-    let outputs: Vec<_> =
-        outputs.iter().filter_map(|&(flag, file)| Some((flag, file?, place_of(file?)))).collect();
-    for (at, (flag, _, file)) in outputs.iter().enumerate() {
-        if let Some((other, ..)) = outputs.iter().take(at).find(|(.., other)| other == file) {
-            let problem = format!("{flag} and {other} name the same file; give each its own");
-            return Err(Failure::Usage(problem));
-        }
-    }
-    for input in inputs.into_iter().flatten() {
-        let files = if input.is_dir() { Embeddings::files_in(input) } else { vec![input.to_owned()] };
-        let places: Vec<_> = files.iter().map(|file| place_of(file)).collect();
-        if let Some((flag, file, _)) = outputs.iter().find(|(.., output)| places.contains(output)) {
-            let problem = format!(
-                "{flag} names {}, which is read by the same command; name another file",
-                file.display()
-            );
-            return Err(Failure::Usage(problem));
-        }
-    }
-    Ok(())
-}
-
-/// What tells whether two paths name the same file, also one that is not there yet.
-fn place_of(path: &Path) -> PathBuf {
-    let folder = folder_of(path);
-    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-    let place = folder.join(path.file_name().unwrap_or_default());
-    // Another name of a file that is there.
-    place.canonicalize().unwrap_or(place)
 }
 
 fn exists(path: &Path) -> Failure {

@@ -10,8 +10,8 @@ use safetensors::tensor::TensorView;
 use crate::adapter_file;
 use crate::claims::Claim;
 use crate::contents::Contents;
+use crate::distinct::{ReadPath, require_distinct};
 use crate::failure::Failure;
-use crate::files::require_distinct;
 use crate::fit::Adapter;
 use crate::json::quoted;
 use crate::train::TOOL;
@@ -48,7 +48,7 @@ pub struct ImportOptions {
 /// As [`read_layer`]; [`Failure::Usage`] for a name that is too long; [`Failure::Output`].
 pub fn run(options: &ImportOptions) -> Result<(), Failure> {
     let ImportOptions { layer, output, base_model, force } = options;
-    require_distinct(&[("--output", Some(output))], [Some(layer.as_path())])?;
+    require_distinct(&[("--output", Some(output))], [Some(ReadPath::File(layer))])?;
     let _claim = Claim::take(output, *force)?;
     let adapter = read_layer(layer, Level::detect())?;
     let metadata = Metadata { tool: TOOL, base_model, ..Metadata::UNKNOWN };

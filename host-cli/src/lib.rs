@@ -19,6 +19,7 @@ pub mod config;
 mod contents;
 pub mod dataset;
 pub mod defects;
+mod distinct;
 pub mod embed;
 mod ends;
 pub mod evaluate;

@@ -1,7 +1,7 @@
 //! The command line: every command, flag and default in one place.
 
 use core::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -10,6 +10,7 @@ use crate::checkpoint::CheckpointOptions;
 use crate::compare::CompareOptions;
 use crate::config::ConfigOptions;
 use crate::dataset::ReadingOptions;
+use crate::distinct::ReadPath;
 use crate::explain::ExplainOptions;
 use crate::export::ExportOptions;
 use crate::fit::Negatives;
@@ -138,8 +139,9 @@ pub struct Common {
 
 impl Common {
     /// The vectors that are read.
-    pub(crate) fn inputs(&self) -> [Option<&Path>; 3] {
-        [&self.embeddings, &self.query_embeddings, &self.document_embeddings].map(Option::as_deref)
+    pub(crate) fn inputs(&self) -> [Option<ReadPath<'_>>; 3] {
+        let paths = [&self.embeddings, &self.query_embeddings, &self.document_embeddings];
+        paths.map(|path| path.as_deref().map(ReadPath::Vectors))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The log of a training run: JSON Lines, written as the run goes.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, BufWriter, Seek as _, SeekFrom, Write as _};
+use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -66,8 +66,9 @@ impl RunLog {
     ///
     /// # Errors
     ///
-    /// [`Failure::Output`] when the file exists and neither `force` nor `go_on` is set, or cannot be created.
+    /// [`Failure::Output`] when the file exists and `force` is not set, unless `go_on` is and it is a log, or cannot be created.
     pub fn create(file: &Path, force: bool, go_on: bool, every: u32) -> Result<Self, Failure> {
+        let go_on = go_on && begins_as_log(file);
         check_output(file, force || go_on)?;
         let mut options = OpenOptions::new();
         options.write(true);
@@ -149,6 +150,16 @@ impl RunLog {
             .and_then(|()| self.out.flush())
             .map_err(|error| Failure::unwritable(&self.file, &error))
     }
+}
+
+/// How every line of a log begins.
+const BEGINNING: &[u8] = br#"{"event":""#;
+
+/// Whether a file holds a log or the beginning of one, however short.
+fn begins_as_log(file: &Path) -> bool {
+    let mut begun = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(BEGINNING.len() as u64).read_to_end(&mut begun));
+    read.is_ok() && BEGINNING.starts_with(&begun)
 }
 
 /// Cuts off what is no whole line: the run that wrote it was ended there.

@@ -23,10 +23,11 @@ use crate::checkpoint::Identity;
 use crate::claims::Claim;
 use crate::config::{Setting, document, flat_settings, overlaid};
 use crate::dataset::Purpose;
+use crate::distinct::{self, ReadPath};
 use crate::embed::Origin;
 use crate::evaluate::stem;
 use crate::failure::Failure;
-use crate::files::{self, check_output, write_atomically};
+use crate::files::{check_output, write_atomically};
 use crate::fit::{
     Adapter, Event, Fit, FitState, Progress, Recipe, Settings, fit, optimizer_name, require_negatives,
 };
@@ -60,6 +61,7 @@ const SHOWN_EVERY: Duration = Duration::from_millis(100);
 pub fn run(options: &TrainOptions, level: Level, note: &mut dyn FnMut(&str)) -> Result<String, Failure> {
     let resume = options.checkpoints.resume;
     require_distinct(options)?;
+    require_short(options)?;
     if options.configuration.print_config {
         return Ok(document(&effective(options, recipe(options, note)?)));
     }
@@ -100,14 +102,31 @@ fn require_distinct(options: &TrainOptions) -> Result<(), Failure> {
         ("--checkpoint", options.checkpoints.checkpoint.as_deref()),
         ("--predictions", options.predictions.as_deref()),
     ];
-    let inputs = [
-        Some(options.train.as_path()),
-        options.validation.as_deref(),
-        options.test.as_deref(),
-        options.auto.keep.as_deref(),
-        options.configuration.config.as_deref(),
+    let keep = options.auto.keep.as_deref();
+    let datasets =
+        [Some(options.train.as_path()), options.validation.as_deref(), options.test.as_deref(), keep];
+    // What is to be kept may be a file of vectors.
+    let others = [keep.map(ReadPath::Vectors), options.configuration.config.as_deref().map(ReadPath::File)];
+    let inputs = datasets.map(|path| path.map(ReadPath::Dataset)).into_iter().chain(others);
+    distinct::require_distinct(&outputs, inputs.chain(options.common.inputs()))
+}
+
+/// Refuses texts that no adapter file has room for.
+fn require_short(options: &TrainOptions) -> Result<(), Failure> {
+    let models = &options.common.models;
+    let texts = [
+        ("--base-model", Some(&options.base_model), Metadata::MAX_BASE_MODEL),
+        ("--query-prefix", models.query_prefix.as_ref(), Metadata::MAX_PREFIX),
+        ("--document-prefix", models.document_prefix.as_ref(), Metadata::MAX_PREFIX),
     ];
-    files::require_distinct(&outputs, inputs.into_iter().chain(options.common.inputs()))
+    for (flag, text, most) in texts {
+        if let Some(len) = text.map(String::len).filter(|&len| len > most) {
+            let problem =
+                format!("{flag} has {len} bytes; at most {most} fit into an adapter file; shorten it");
+            return Err(Failure::Usage(problem));
+        }
+    }
+    Ok(())
 }
 
 /// What to do after an interruption that nothing was saved at.

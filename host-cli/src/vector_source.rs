@@ -8,6 +8,7 @@ use crate::adapter_file::AdapterFile;
 use crate::dataset::{Dataset, Purpose, ReadingOptions};
 use crate::embed::{Embedder, Origin};
 use crate::failure::Failure;
+use crate::files::folder_of;
 use crate::lint;
 use crate::options::{Common, ModelOptions};
 use crate::retrieval_task::{Missing, RetrievalTask};
@@ -50,15 +51,23 @@ impl VectorSource {
             return Ok(Self { vectors: Source::Model(embedder.into()), reading, strict });
         }
         let files = (&common.query_embeddings, &common.document_embeddings);
-        let vectors = match (folder, files) {
-            (Some(folder), _) => Source::Files(Embeddings::load(folder)?, Origin::beside(folder)?),
+        let (embeddings, folder, origin) = match (folder, files) {
+            (Some(folder), _) => (Embeddings::load(folder)?, folder, Origin::beside(folder)?),
             (None, (Some(queries), Some(documents))) => {
-                let folder = queries.parent().unwrap_or(Path::new(""));
-                Source::Files(Embeddings::load_files(queries, documents)?, Origin::beside(folder)?)
+                let embeddings = Embeddings::load_files(queries, documents)?;
+                let folder = folder_of(queries);
+                let origin = Origin::beside(folder)?;
+                if let Some(origin) = &origin {
+                    origin.require_same_model(documents)?;
+                }
+                (embeddings, folder, origin)
             }
-            (None, _) => Source::Inline,
+            (None, _) => return Ok(Self { vectors: Source::Inline, reading, strict }),
         };
-        Ok(Self { vectors, reading, strict })
+        if let Some(origin) = &origin {
+            origin.require_fit(folder, embeddings.corpus.dim(), models)?;
+        }
+        Ok(Self { vectors: Source::Files(embeddings, origin), reading, strict })
     }
 
     /// Reads a data set to measure on, and joins it with its vectors; embeds what is missing.
@@ -185,15 +194,25 @@ impl VectorSource {
         }
     }
 
+    /// Refuses a file of vectors where it is known that another model made them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Origin::beside`] and [`Origin::require_same_model`].
+    pub(crate) fn require_same_model(&mut self, file: &Path) -> Result<(), Failure> {
+        match self.origin()? {
+            Some(origin) => origin.require_same_model(file),
+            None => Ok(()),
+        }
+    }
+
     /// Refuses an adapter that was trained for another model, or with other prefixes; a note where that is not known.
     ///
     /// # Errors
     ///
     /// As [`Origin::require`].
     pub fn require(&mut self, adapter: &AdapterFile, note: &mut dyn FnMut(&str)) -> Result<(), Failure> {
-        let origin = self.origin()?;
-        let source = origin.as_ref().map_or("the data set", |origin| &origin.model);
-        Origin::require(origin.as_ref(), adapter, source, note)
+        Origin::require(self.origin()?.as_ref(), adapter, "the data set", note)
     }
 }
 

@@ -22,6 +22,7 @@ pub(crate) use npy::NpyRows;
 
 use crate::contents;
 use crate::failure::Failure;
+use crate::files::folder_of;
 use crate::ids::Ids;
 use crate::json::quoted;
 
@@ -65,8 +66,7 @@ impl Vectors {
         if let Some(ids) = ids {
             return Self::checked(file, file, matrix, ids);
         }
-        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-        let own = file.with_file_name(format!("{stem}_ids.json"));
+        let own = own_ids_file(file);
         let beside = file.with_file_name(ids_name);
         if !own.is_file() && !beside.is_file() {
             let problem = format!(
@@ -223,13 +223,18 @@ impl Embeddings {
         Format::ENDINGS.iter().any(|(ending, _)| folder.join(format!("corpus.{ending}")).is_file())
     }
 
-    /// The files that may hold vectors, ids or texts in a folder, whether there or not.
-    pub(crate) fn files_in(folder: &Path) -> Vec<PathBuf> {
-        let matrices = ["queries", "corpus"].into_iter().flat_map(|name| {
-            Format::ENDINGS.iter().map(move |(ending, _)| folder.join(format!("{name}.{ending}")))
-        });
-        let ids = [Side::Queries, Side::Documents].map(|side| folder.join(side.ids_file()));
-        matrices.chain(ids).collect()
+    /// The files that may hold vectors or ids, whether there or not: those in a folder, or a file and what may stand beside it.
+    pub(crate) fn files_of(path: &Path) -> Vec<PathBuf> {
+        let ids_in =
+            |folder: &Path| [Side::Queries, Side::Documents].map(|side| folder.join(side.ids_file()));
+        if path.is_dir() {
+            let matrices = ["queries", "corpus"].into_iter().flat_map(|name| {
+                Format::ENDINGS.iter().map(move |(ending, _)| path.join(format!("{name}.{ending}")))
+            });
+            return matrices.chain(ids_in(path)).collect();
+        }
+        let own = [path.to_owned(), own_ids_file(path)];
+        own.into_iter().chain(ids_in(folder_of(path))).collect()
     }
 
     /// Reads two files of vectors, see [`Vectors::read`].
@@ -262,6 +267,12 @@ impl Embeddings {
         );
         Err(Failure::input(file, problem))
     }
+}
+
+/// The file beside one of vectors with the ids of its rows, named after it.
+fn own_ids_file(file: &Path) -> PathBuf {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    file.with_file_name(format!("{stem}_ids.json"))
 }
 
 /// The file of vectors that is called `name`, whatever its ending.

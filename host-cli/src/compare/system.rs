@@ -7,6 +7,7 @@ use std::path::Path;
 use query_adapter::Level;
 
 use crate::adapter_file::AdapterFile;
+use crate::distinct::ReadPath;
 use crate::evaluate::{BASE, stem};
 use crate::failure::Failure;
 use crate::judging::{Judgements, JudgingOptions};
@@ -170,12 +171,16 @@ fn kind(file: &Path) -> Result<Kind, Failure> {
 
 impl<'a> System<'a> {
     /// The files and the folder that it names; a model's name may look like one and harms nobody.
-    pub(super) fn files(&self) -> [Option<&'a Path>; 2] {
+    pub(super) fn inputs(&self) -> [Option<ReadPath<'a>>; 2] {
         match *self {
             Self::Retriever(Retriever { source, adapter, .. }) => {
-                [Some(source).filter(|source| !source.is_empty()), adapter].map(|path| path.map(Path::new))
+                let source = Some(source).filter(|source| !source.is_empty());
+                [
+                    source.map(|path| ReadPath::Vectors(Path::new(path))),
+                    adapter.map(|path| ReadPath::File(Path::new(path))),
+                ]
             }
-            Self::Run(_, file) | Self::PerQuery(_, file) => [Some(file), None],
+            Self::Run(_, file) | Self::PerQuery(_, file) => [Some(ReadPath::File(file)), None],
         }
     }
 

@@ -96,6 +96,31 @@ pub(super) fn around(
     Ok(None)
 }
 
+/// The files of a data set in a folder, of all its splits.
+pub(super) fn files_in(folder: &Path) -> Vec<PathBuf> {
+    let in_folder = |folder: &Path| {
+        let entries = fs::read_dir(folder).into_iter().flatten();
+        entries.filter_map(|entry| Some(entry.ok()?.path())).collect::<Vec<_>>()
+    };
+    let is_part = |path: &Path| {
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        [CORPUS, QUERIES, RELEVANT_DOCS, NEGATIVE_DOCS, QRELS].iter().any(|&part| {
+            let split = stem.strip_suffix(part);
+            split.is_some_and(|split| split.is_empty() || split.ends_with('_'))
+                || stem.strip_prefix(part).is_some_and(|split| split.starts_with('_'))
+        })
+    };
+    let parts = in_folder(folder).into_iter().filter(|path| is_part(path));
+    parts.chain(in_folder(&folder.join(QRELS))).collect()
+}
+
+/// The files of texts that [`around`] looks for.
+pub(super) fn texts_around(qrels_file: &Path) -> Vec<PathBuf> {
+    let folders = qrels_file.ancestors().skip(1).take(2);
+    let stems = folders.flat_map(|folder| [CORPUS, QUERIES].map(|part| folder.join(part)));
+    stems.flat_map(|stem| ["jsonl", "json"].map(|ending| stem.with_extension(ending))).collect()
+}
+
 /// What the split may be called, the likeliest name first.
 fn names(options: &ReadingOptions, purpose: Purpose) -> Vec<String> {
     match &options.split {

@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::adapter_file::AdapterFile;
 use crate::failure::Failure;
+use crate::files::folder_of;
 use crate::json::quoted;
+use crate::options::ModelOptions;
 
 /// The text whose vector tells models apart.
 pub const GOLDEN_TEXT: &str = "Which door does the postman use when it rains?";
@@ -38,13 +40,18 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// The file that says it of the vectors in a folder, whether there or not.
+    pub(crate) fn file_in(folder: &Path) -> PathBuf {
+        folder.join(FILE)
+    }
+
     /// Reads the file beside vectors in `folder`; none when there is no such file.
     ///
     /// # Errors
     ///
     /// [`Failure::Input`] when it cannot be read or is malformed.
     pub fn beside(folder: &Path) -> Result<Option<Self>, Failure> {
-        let path = folder.join(FILE);
+        let path = Self::file_in(folder);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -59,6 +66,56 @@ impl Origin {
             return Err(Failure::input(&path, "the golden vector is not finite; embed the texts again"));
         }
         Ok(Some(origin))
+    }
+
+    /// Refuses a file of vectors where what is said beside it tells of another model. What was tried with another text is not
+    /// compared.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Input`] naming both models, and as [`beside`](Self::beside).
+    pub(crate) fn require_same_model(&self, file: &Path) -> Result<(), Failure> {
+        let Some(other) = Self::beside(folder_of(file))? else { return Ok(()) };
+        let comparable = other.golden_text == self.golden_text;
+        if !comparable || is_one_model(&self.golden_vector, &other.golden_vector) {
+            return Ok(());
+        }
+        let problem = format!(
+            "its vectors are of {}, the others of {}, another space; embed both with one model",
+            quoted(&other.model),
+            quoted(&self.model)
+        );
+        Err(Failure::input(file, problem))
+    }
+
+    /// Refuses what is said here of the vectors in `folder` where they have another dimension, or the command line other prefixes.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Input`] naming both.
+    pub(crate) fn require_fit(&self, folder: &Path, dim: usize, given: &ModelOptions) -> Result<(), Failure> {
+        if dim > 0 && self.golden_vector.len() != dim {
+            let problem = format!(
+                "the golden vector has {} components, the vectors beside it {dim}; embed the texts again, or delete it",
+                self.golden_vector.len()
+            );
+            return Err(Failure::input(&Self::file_in(folder), problem));
+        }
+        let prefixes = [
+            ("--query-prefix", &given.query_prefix, &self.query_prefix),
+            ("--document-prefix", &given.document_prefix, &self.document_prefix),
+        ];
+        for (flag, given, known) in prefixes {
+            if let Some(given) = given.as_ref().filter(|&given| given != known) {
+                let problem = format!(
+                    "{flag} is {}, but these vectors were made with {}; leave it out, or embed again",
+                    quoted(given),
+                    quoted(known)
+                );
+                return Err(Failure::input(&Self::file_in(folder), problem));
+            }
+        }
+        Ok(())
     }
 
     /// Refuses vectors of another model, or made with other prefixes, than those the adapter was trained for. `source`
@@ -135,6 +192,11 @@ impl Origin {
         }
         Ok(())
     }
+}
+
+/// Whether two vectors of one text can be of one model.
+fn is_one_model(a: &[f32], b: &[f32]) -> bool {
+    a.len() == b.len() && cosine(a, b) >= LEAST_COSINE
 }
 
 /// The cosine of two vectors of one length; 0 when one of them is zero.

@@ -16,7 +16,7 @@ const NPY_MAGIC: [u8; 6] = *b"\x93NUMPY";
 ///
 /// # Errors
 ///
-/// As [`Vectors::load_numbered`] and [`VectorSource::load_queries`], and [`Failure::Input`] for vectors that are too long or
+/// As [`Vectors::load_numbered`], [`VectorSource::require_same_model`] and [`VectorSource::load_queries`], and [`Failure::Input`] for vectors that are too long or
 /// of another dimension than those of `train`, or none.
 pub(super) fn load(
     file: &Path,
@@ -24,8 +24,12 @@ pub(super) fn load(
     train: &RetrievalTask,
     note: &mut dyn FnMut(&str),
 ) -> Result<RetrievalTask, Failure> {
-    let vectors =
-        if is_npy(file) { Vectors::load_numbered(file)? } else { source.load_queries(file, note)? };
+    let vectors = if is_npy(file) {
+        source.require_same_model(file)?;
+        Vectors::load_numbered(file)?
+    } else {
+        source.load_queries(file, note)?
+    };
     if vectors.dim() != train.dim() {
         let problem = format!(
             "its vectors have {} components, those of {} have {}; embed both with one model",

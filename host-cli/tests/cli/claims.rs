@@ -1,5 +1,6 @@
 //! Several processes and their outputs.
 
+use std::fs;
 use std::process::{Command, Stdio};
 
 use crate::checkpoint::wait_until;
@@ -74,6 +75,16 @@ fn an_output_that_is_read_by_the_same_command_is_refused_and_untouched() {
     data.write_folder(&folder.path("vectors"));
     folder.write("q.tsv", "q1-0-0 0 d1-0 1\n");
     folder.write("c.toml", "epochs = 1\n");
+    data.write_folder(&folder.path("known"));
+    for made in ["beir/qrels", "parts"] {
+        fs::create_dir_all(folder.path(made)).expect("a folder");
+    }
+    for file in ["known/model.json", "beir/corpus.jsonl", "beir/queries.jsonl", "beir/qrels/train.tsv"] {
+        folder.write(file, "read");
+    }
+    for file in ["beir/qrels/test.tsv", "parts/train_queries.json", "parts/qrels_dev.tsv"] {
+        folder.write(file, "read");
+    }
     folder.stdout("evaluate train.json --predictions base.run --per-query base.jsonl");
     folder.stdout("export a.qad --format safetensors --output layer.safetensors");
     for (words, named) in [
@@ -94,6 +105,32 @@ fn an_output_that_is_read_by_the_same_command_is_refused_and_untouched() {
         ("compare a.qad --dataset train.json --per-query a.qad", "--per-query names a.qad"),
         ("compare base.jsonl base.jsonl --per-query base.jsonl", "--per-query names base.jsonl"),
         ("export a.qad --format rust --output a.qad", "--output names a.qad"),
+        ("apply -a a.qad -i vectors/queries.npy -o a.qad", "--output names a.qad"),
+        ("apply -a a.qad -i known/queries.npy -o known/model.json", "--output names known/model.json"),
+        ("train plain.json --embeddings known -o known/model.json", "--output names known/model.json"),
+        (
+            "train plain.json --query-embeddings vectors/queries.npy --document-embeddings vectors/corpus.npy -o \
+             vectors/query_ids.json",
+            "--output names vectors/query_ids.json",
+        ),
+        ("train beir --embeddings vectors -o beir/qrels/train.tsv", "--output names beir/qrels/train.tsv"),
+        ("train beir --embeddings vectors --log beir/qrels/test.tsv", "--log names beir/qrels/test.tsv"),
+        (
+            "train beir/qrels/train.tsv --embeddings vectors -o beir/corpus.jsonl",
+            "--output names beir/corpus.jsonl",
+        ),
+        (
+            "train parts --embeddings vectors -o parts/train_queries.json",
+            "--output names parts/train_queries.json",
+        ),
+        (
+            "evaluate parts --embeddings vectors --predictions parts/qrels_dev.tsv",
+            "--predictions names parts/qrels_dev.tsv",
+        ),
+        (
+            "compare base a.qad --dataset beir --embeddings vectors --per-query beir/qrels/test.tsv",
+            "--per-query names beir/qrels/test.tsv",
+        ),
         ("import layer.safetensors -o layer.safetensors", "--output names layer.safetensors"),
     ] {
         let file = named.split(' ').next_back().unwrap_or_default();

@@ -233,8 +233,21 @@ fn texts_that_do_not_fit_into_an_adapter_file_are_usage_errors() {
     let name = "m".repeat(257);
     let assert = folder.run_with(&["train", "train.json", "--base-model", &name, "-q"]).assert().code(USAGE);
     let stderr = text(&assert.get_output().stderr);
-    assert_eq!(stderr, "error: base_model has 257 bytes; at most 256 fit; shorten it\n");
+    assert_eq!(
+        stderr,
+        "error: --base-model has 257 bytes; at most 256 fit into an adapter file; shorten it\n"
+    );
     assert!(!folder.exists("adapter.qad"));
+    // Before there is any work.
+    let prefix = "p".repeat(1025);
+    for flag in ["--query-prefix", "--document-prefix"] {
+        let mut run = folder.run_with(&["train", "train.json", flag, &prefix, "--dry-run"]);
+        let stderr = text(&run.assert().code(USAGE).get_output().stderr);
+        assert_eq!(
+            stderr,
+            format!("error: {flag} has 1025 bytes; at most 1024 fit into an adapter file; shorten it\n")
+        );
+    }
 }
 
 #[test]
@@ -323,4 +336,39 @@ fn one_file_gives_each_side_its_own_vectors() {
     folder.write("v.safetensors", serialize(only, None).expect("a file"));
     let parts = ["v.safetensors: found the tensors \"corpus\"", "call that one \"queries\""];
     folder.refuses(&format!("evaluate plain.json {flags}"), INPUT, &parts);
+}
+
+#[test]
+fn vectors_of_two_models_or_of_another_prefix_than_is_given_are_refused() {
+    let folder = Folder::with_data();
+    let data = Data::small();
+    folder.write("plain.json", data.json(false));
+    for (name, vector) in [("one", "[1, 0, 0, 0, 0, 0, 0, 0]"), ("two", "[0, 1, 0, 0, 0, 0, 0, 0]")] {
+        data.write_folder(&folder.path(name));
+        let model = format!(
+            r#"{{"model": "{name}", "query_prefix": "q: ", "document_prefix": "", "golden_text": "t", "golden_vector": {vector}}}"#
+        );
+        folder.write(&format!("{name}/model.json"), model);
+    }
+    let train = "train plain.json --recipe single --epochs 1 -q --force";
+    folder
+        .run_with(&["train", "plain.json", "--embeddings", "one", "--epochs", "1", "--query-prefix", "q: "])
+        .assert()
+        .success();
+    for words in [train, "evaluate plain.json -q"] {
+        let expected = ["one/model.json: --query-prefix is \"p\"", "made with \"q: \"", "embed again"];
+        folder.refuses(&format!("{words} --embeddings one --query-prefix p"), INPUT, &expected);
+        let both = |side: &str| {
+            format!("--query-embeddings one/queries.npy --document-embeddings {side}/corpus.npy")
+        };
+        folder.run(&format!("{words} {}", both("one"))).assert().success();
+        let expected = ["two/corpus.npy: its vectors are of \"two\", the others of \"one\", another space"];
+        folder.refuses(&format!("{words} {}", both("two")), INPUT, &expected);
+    }
+    let model = text(&folder.read("two/model.json")).replace("[0, 1,", "[");
+    let expected = ["two/queries.npy: its vectors are of \"two\""];
+    folder.refuses("train plain.json --embeddings one --keep two/queries.npy", INPUT, &expected);
+    folder.write("two/model.json", model);
+    let expected = ["two/model.json: the golden vector has 6 components, the vectors beside it 8"];
+    folder.refuses("train plain.json --embeddings two", INPUT, &expected);
 }

@@ -126,6 +126,13 @@ fn a_log_that_exists_or_is_the_output_is_refused_and_a_failure_ends_it() {
         &["run.jsonl: exists already"],
     );
     assert_eq!(folder.read("run.jsonl"), b"mine");
+    // What goes on is a log, not any file.
+    folder.refuses(
+        "train set/train.json --embeddings set --checkpoint run.ckpt --resume --log run.jsonl",
+        4,
+        &["run.jsonl: exists already"],
+    );
+    assert_eq!(folder.read("run.jsonl"), b"mine");
     folder.refuses(
         "train set/train.json -o x.qad --log x.qad",
         2,
