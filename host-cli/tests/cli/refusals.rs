@@ -367,8 +367,8 @@ fn vectors_of_two_models_or_of_another_prefix_than_is_given_are_refused() {
     }
     let model = text(&folder.read("two/model.json")).replace("[0, 1,", "[");
     let expected = ["two/queries.npy: its vectors are of \"two\""];
-    folder.refuses("train plain.json --embeddings one --keep two/queries.npy", INPUT, &expected);
+    folder.refuses("train plain.json --embeddings one --keep two/queries.npy --force", INPUT, &expected);
     folder.write("two/model.json", model);
     let expected = ["two/model.json: the golden vector has 6 components, the vectors beside it 8"];
-    folder.refuses("train plain.json --embeddings two", INPUT, &expected);
+    folder.refuses("train plain.json --embeddings two --force", INPUT, &expected);
 }
