@@ -39,9 +39,10 @@ const MOST_BYTES: usize = 8 << 20;
 /// got rows before the fault, whole ones.
 pub fn run(options: &ApplyOptions, level: Level, note: &mut dyn FnMut(&str)) -> Result<(), Failure> {
     let output = options.output.as_path();
-    let beside = options.input.parent().map(Origin::file_in);
+    let folder = options.input.parent().filter(|_| !is_standard(&options.input));
     if !is_standard(output) {
         // Queries may be transformed in place.
+        let beside = folder.map(Origin::file_in);
         let inputs = [Some(options.adapter.as_path()), beside.as_deref()];
         require_distinct(&[("--output", Some(output))], inputs.map(|file| file.map(ReadPath::File)))?;
     }
@@ -49,10 +50,7 @@ pub fn run(options: &ApplyOptions, level: Level, note: &mut dyn FnMut(&str)) -> 
     let file = AdapterFile::open(&options.adapter, level)?;
     let adapter = file.adapter(level)?;
     let input = Input::open(&options.input, &file)?;
-    let origin = match options.input.parent() {
-        Some(folder) if !is_standard(&options.input) => Origin::beside(folder)?,
-        _ => None,
-    };
+    let origin = folder.map(Origin::beside).transpose()?.flatten();
     Origin::require(origin.as_ref(), &file, &input.file.display().to_string(), note)?;
     let mut flow = Flow { input, adapter, threads: options.threads.unwrap_or_else(available_threads) };
     if is_standard(output) {

@@ -75,9 +75,7 @@ pub(super) fn around(
     bytes: &[u8],
     holding: Holding<'_>,
 ) -> Result<Option<Dataset>, Failure> {
-    let folders = qrels_file.ancestors().skip(1).take(2);
-    let folders = folders.map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
-    for folder in folders {
+    for folder in folders_around(qrels_file) {
         let parts = Parts { folder, names: Vec::new(), named: false, all: true };
         if let (Some((corpus, _)), Some((queries, _))) = (parts.find(CORPUS)?, parts.find(QUERIES)?) {
             let relevant_docs = qrels::parse(qrels_file, bytes)?;
@@ -114,10 +112,15 @@ pub(super) fn files_in(folder: &Path) -> Vec<PathBuf> {
     parts.chain(in_folder(&folder.join(QRELS))).collect()
 }
 
+/// Where the texts for a file of judgements may be: beside it, or a folder above.
+fn folders_around(qrels_file: &Path) -> impl Iterator<Item = &Path> {
+    let folders = qrels_file.ancestors().skip(1).take(2);
+    folders.map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
+}
+
 /// The files of texts that [`around`] looks for.
 pub(super) fn texts_around(qrels_file: &Path) -> Vec<PathBuf> {
-    let folders = qrels_file.ancestors().skip(1).take(2);
-    let stems = folders.flat_map(|folder| [CORPUS, QUERIES].map(|part| folder.join(part)));
+    let stems = folders_around(qrels_file).flat_map(|folder| [CORPUS, QUERIES].map(|part| folder.join(part)));
     stems.flat_map(|stem| ["jsonl", "json"].map(|ending| stem.with_extension(ending))).collect()
 }
 
